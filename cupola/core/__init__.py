@@ -1,0 +1,1 @@
+"""What every model stands on: modules, parameters, dims, meshes, precision, random streams."""

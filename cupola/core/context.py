@@ -1,0 +1,85 @@
+"""What goes into a call beside arrays, and what is said aside.
+
+`Context` (mode and randomness) goes in as one argument; `Aside` (losses, metrics, new key/value
+views) comes out in the return value. Invariant: nothing travels through hidden state, so every
+module works under jit, scan, grad and shard_map alike.
+"""
+
+import dataclasses
+import enum
+from typing import Any, Self
+
+import jax
+from jaxtyping import Array, Key
+
+from cupola.core.errors import ConfigError
+from cupola.core.rng import stream
+
+
+class Mode(enum.Enum):
+    """What a call is for."""
+
+    TRAIN = "train"
+    """Dropout and the like are on."""
+    EVALUATE = "evaluate"
+    """Nothing is random."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """The mode of a call and the random stream that it may draw from.
+
+    Args:
+        mode: training or evaluation.
+        key: root of the call's random streams; may be None where nothing random is on.
+    """
+
+    mode: Mode = dataclasses.field(default=Mode.EVALUATE, metadata={"static": True})
+    key: Key[Array, "..."] | None = None
+
+    def at(self, name: str | Array) -> Self:
+        """Returns the context of a child: the same mode, its own stream.
+
+        Args:
+            name: a field's name, or a layer's index inside `Repeat`.
+        """
+        if self.key is None:
+            return self
+        key = stream(self.key, name) if isinstance(name, str) else jax.random.fold_in(self.key, name)
+        return dataclasses.replace(self, key=key)
+
+    def draw(self, name: str) -> Key[Array, ""]:
+        """Returns a key to draw from.
+
+        Raises:
+            ConfigError: the call was given no key.
+        """
+        if self.key is None:
+            raise ConfigError(
+                f"{name} draws random numbers, but the call has no key",
+                remedy="Pass Context(mode=Mode.TRAIN, key=jax.random.key(0)).",
+            )
+        return stream(self.key, name)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Aside:
+    """What a module says beside its result; containers merge it, `Repeat` stacks it.
+
+    Args:
+        losses: terms to add to the training loss, by name.
+        metrics: numbers to show, by name.
+        view: the key/value view after the call, or a tree of them by child; None in training.
+    """
+
+    losses: dict[str, Array] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Array] = dataclasses.field(default_factory=dict)
+    view: Any = None
+
+    def under(self, name: str) -> Self:
+        """Returns the same with each name below `name`."""
+        losses = {f"{name}.{k}": v for k, v in self.losses.items()}
+        metrics = {f"{name}.{k}": v for k, v in self.metrics.items()}
+        return dataclasses.replace(self, losses=losses, metrics=metrics)

@@ -6,10 +6,12 @@ Invariant: inside a complete container no bound field disagrees with the contain
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from cupola.config.errors import ConfigError, CupolaError, UnboundError
 from cupola.config.suggest import did_you_mean
+
+Same = TypeVar("Same", bound="Value")
 
 
 class Unbound:
@@ -42,7 +44,7 @@ def bound(meaning: str) -> Any:
     return dataclasses.field(default=Unbound(meaning), metadata={"bound": meaning})
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(bound, dataclasses.field))
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
 class Value:
     """A frozen, keyword-only dataclass that is compared, hashed, printed, diffed and replaced.
 
@@ -68,13 +70,20 @@ class Value:
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def __post_init__(self):
-        for name, child in _rebuilt(self, lambda c: c._bind(_scope(self))):
+        for name, child in _rebuilt(self, lambda c: c._bind(_given(self))):
             object.__setattr__(self, name, child)
-        if not any(isinstance(getattr(self, f.name), Unbound) for f in dataclasses.fields(self)):
+        if _is_whole(self):
             self.check()
 
     def check(self) -> None:
         """Raises a CupolaError when the fields disagree; runs once every bound field is filled in."""
+
+    def shares(self) -> dict[str, Any]:
+        """Returns what the bound fields inside are filled in from: this value's own fields, by name.
+
+        A container that gives its children another width than its own overrides this.
+        """
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def children(self) -> Iterator[tuple[str, "Value"]]:
         """Yields (path, value) for each value held in a field or in a tuple in a field."""
@@ -99,10 +108,10 @@ class Value:
         """
         held: Any = self
         for i, name in enumerate(names := path.split(".")):
-            held = _step(held, name, ".".join(names[:i]))
+            held = step(held, name, ".".join(names[:i]))
         return held
 
-    def replace(self, path: str, value: Any) -> Self:
+    def replace(self: Same, path: str, value: Any) -> Same:
         """Returns a copy with the leaf or value at `path` replaced; bound fields follow.
 
         Raises:
@@ -111,7 +120,7 @@ class Value:
         self.get(path)
         return _set(self.released(), path.split("."), value)
 
-    def swap(self, target: type["Value"], make: "Callable[[Any], Value] | Value") -> Self:
+    def swap(self: Same, target: type["Value"], make: "Callable[[Any], Value] | Value") -> Same:
         """Returns a copy in which each `target`, outermost first, is replaced by `make(it)`.
 
         What `make` returns is not searched again, so it may hold the value that it replaces.
@@ -127,9 +136,9 @@ class Value:
             )
         return _swap(self, self.released(), target, make_one)
 
-    def released(self) -> Self:
+    def released(self: Same) -> Same:
         """Returns a copy in which every field that a container fills in is unbound again."""
-        changes = dict(_rebuilt(self, lambda c: c._release(_scope(self))))
+        changes = dict(_rebuilt(self, lambda c: c._release(_given(self))))
         return _raw(self, changes)
 
     def _bind(self, scope: dict[str, Any]) -> "Value":
@@ -145,13 +154,13 @@ class Value:
                     f"{field.name}={now!r}, but the container around it has {field.name}={given!r}",
                     remedy=f"Leave {field.name} out here: the container fills it in. To change it, set the container's.",
                 )
-        inner = {**scope, **_scope(self), **own}
+        inner = scope | _given(_raw(self, own))
         changes = own | dict(_rebuilt(self, lambda c: c._bind(inner)))
         return dataclasses.replace(self, **changes) if changes else self
 
     def _release(self, scope: dict[str, Any]) -> "Value":
         own = {f.name: f.default for f in _bound_fields(self) if f.name in scope}
-        inner = {**scope, **_scope(self)}
+        inner = scope | _given(self)
         return _raw(self, own | dict(_rebuilt(self, lambda c: c._release(inner))))
 
 
@@ -159,10 +168,13 @@ def _bound_fields(value: Value) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(value) if "bound" in f.metadata]
 
 
-def _scope(value: Value) -> dict[str, Any]:
-    """What a value offers to the bound fields inside it: its own fields that are filled in."""
-    held = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return {name: v for name, v in held.items() if not isinstance(v, Unbound)}
+def _is_whole(value: Value) -> bool:
+    return not any(isinstance(getattr(value, f.name), Unbound) for f in dataclasses.fields(value))
+
+
+def _given(value: Value) -> dict[str, Any]:
+    """What a value gives to its children: nothing until it is whole, for `shares` may compute with any field."""
+    return value.shares() if _is_whole(value) else {}
 
 
 def _rebuilt(value: Value, change: Callable[[Value], Value]) -> Iterator[tuple[str, Any]]:
@@ -193,7 +205,12 @@ def _raw(value: Any, changes: dict[str, Any]) -> Any:
     return copy
 
 
-def _step(held: Any, name: str, where: str) -> Any:
+def step(held: Any, name: str, where: str) -> Any:
+    """Returns what a value or a tuple, itself found at `where`, holds under one name of a path.
+
+    Raises:
+        ConfigError: it holds nothing of that name; the message names the nearest one.
+    """
     if isinstance(held, Value):
         known = [f.name for f in dataclasses.fields(held)]
         if name in known:
@@ -209,7 +226,7 @@ def _step(held: Any, name: str, where: str) -> Any:
 def _set(held: Any, names: list[str], value: Any) -> Any:
     if not names:
         return value.released() if isinstance(value, Value) else value
-    inner = _set(_step(held, names[0], ""), names[1:], value)
+    inner = _set(step(held, names[0], ""), names[1:], value)
     if isinstance(held, tuple):
         return (*held[: int(names[0])], inner, *held[int(names[0]) + 1 :])
     return dataclasses.replace(held, **{names[0]: inner})

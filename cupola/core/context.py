@@ -7,7 +7,7 @@ module works under jit, scan, grad and shard_map alike.
 
 import dataclasses
 import enum
-from typing import Any, Self
+from typing import Any
 
 import jax
 from jaxtyping import Array, Key
@@ -38,7 +38,7 @@ class Context:
     mode: Mode = dataclasses.field(default=Mode.EVALUATE, metadata={"static": True})
     key: Key[Array, "..."] | None = None
 
-    def at(self, name: str | Array) -> Self:
+    def at(self, name: str | Array) -> "Context":
         """Returns the context of a child: the same mode, its own stream.
 
         Args:
@@ -78,8 +78,13 @@ class Aside:
     metrics: dict[str, Array] = dataclasses.field(default_factory=dict)
     view: Any = None
 
-    def under(self, name: str) -> Self:
+    def under(self, name: str) -> "Aside":
         """Returns the same with each name below `name`."""
         losses = {f"{name}.{k}": v for k, v in self.losses.items()}
         metrics = {f"{name}.{k}": v for k, v in self.metrics.items()}
         return dataclasses.replace(self, losses=losses, metrics=metrics)
+
+
+def split_aside(result: Any) -> tuple[Array, Aside]:
+    """Returns (array, aside) for a module that says something aside and for one that does not."""
+    return result if isinstance(result, tuple) else (result, Aside())

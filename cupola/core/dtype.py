@@ -8,8 +8,11 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from cupola.config import kinds
 from cupola.config.value import Value
 from cupola.core.errors import ConfigError
+
+kinds.register(np.dtype, "dtype", lambda dtype: dtype.name, jnp.dtype)
 
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 

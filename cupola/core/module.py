@@ -7,8 +7,8 @@ Invariant: everything about parameters is derived from `specs()`.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Key
@@ -38,6 +38,7 @@ class Module(Value):
     """
 
     precision: Precision = bound("number formats")
+    __call__: ClassVar[Callable[..., Any]]
 
     def params(self) -> dict[str, Param]:
         """Returns the parameters of this module itself, by name."""
@@ -78,6 +79,10 @@ class Module(Value):
     def count(self) -> int:
         """Returns how many numbers the parameters hold in all."""
         return sum(param.size for _, param in flat_specs(self.specs()))
+
+    def empty_view(self, batch: int, capacity: int) -> Tree:
+        """Returns the view of earlier tokens that a call extends (`layers/kv.py`); None: it keeps none."""
+        return None
 
     def flops(self, batch: int, length: int) -> int:
         """Returns the FLOPs of matrix products of one forward pass over batch x length tokens.

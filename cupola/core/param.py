@@ -77,6 +77,7 @@ class Param:
         init: draws its first value.
         role: what it is when widths grow.
         inputs: how many leading dims a product sums over; they make up fan_in, the rest fan_out.
+            Negative counts from the end: -1 for a head stored as "V D".
         stacked: how many leading dims are stacks of equal parameters (layers), part of no fan.
         dtype: format in which it is kept; None takes the precision policy's `param`.
     """
@@ -98,12 +99,16 @@ class Param:
     @property
     def fan_in(self) -> int:
         """How many inputs each output sums over."""
-        return math.prod(self.shape[self.stacked : self.stacked + self.inputs])
+        return math.prod(self.shape[self.stacked :][self._summed])
 
     @property
     def fan_out(self) -> int:
         """How many outputs each input reaches."""
-        return math.prod(self.shape[self.stacked + self.inputs :])
+        return self.size // math.prod(self.shape[: self.stacked]) // self.fan_in
+
+    @property
+    def _summed(self) -> slice:
+        return slice(None, self.inputs) if self.inputs > 0 else slice(self.inputs, None)
 
     @property
     def size(self) -> int:

@@ -1,0 +1,1 @@
+"""Operations: one folder each, several implementations, match the reference or refuse."""

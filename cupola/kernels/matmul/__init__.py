@@ -1,0 +1,6 @@
+"""Matrix products with weights in any form."""
+
+from cupola.kernels.matmul.api import dot as dot
+from cupola.kernels.matmul.form import Int8 as Int8
+from cupola.kernels.matmul.form import LowRank as LowRank
+from cupola.kernels.matmul.form import Weight as Weight

@@ -1,0 +1,40 @@
+"""Gated feed-forward network.
+
+Source: Shazeer 2020; our hidden = its d_ff.
+"""
+
+from jaxtyping import Array, Float
+
+from cupola.config.value import bound
+from cupola.core.module import Module, Tree
+from cupola.core.param import FanIn, Initializer, Param
+from cupola.kernels.gated import Activation, gate
+from cupola.kernels.matmul import dot
+
+
+class GatedMLP(Module):
+    """(activation(x . gate) * (x . up)) . down.
+
+    Args:
+        width: of the residual stream.
+        hidden: between the products.
+        activation: of the gate; SILU gives SwiGLU.
+        init_output: draws the projection back to the residual stream.
+    """
+
+    width: int = bound("residual width")
+    hidden: int
+    activation: Activation = Activation.SILU
+    init_output: Initializer = FanIn()
+
+    def params(self) -> dict[str, Param]:
+        return {
+            "gate": Param((self.width, self.hidden), "D F"),
+            "up": Param((self.width, self.hidden), "D F"),
+            "down": Param((self.hidden, self.width), "F D", init=self.init_output),
+        }
+
+    def __call__(self, p: Tree, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Returns the network's output for each position."""
+        gates, values = dot(x, p["gate"], self.precision), dot(x, p["up"], self.precision)
+        return dot(gate(gates, values, activation=self.activation), p["down"], self.precision)

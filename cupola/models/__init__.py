@@ -1,0 +1,1 @@
+"""Whole models; families are recipes and name tables, not folders."""

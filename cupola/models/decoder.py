@@ -1,0 +1,133 @@
+"""A decoder-only language model: one forward for training, prefill and decoding.
+
+Not here: families (recipes and name tables), sampling (`completion.py`), the mean of the loss over
+a batch (`train/step.py`).
+Invariant: the loss, the sampler and the evaluator call the same forward with the same parameters.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cupola.core.context import Aside, Context
+from cupola.core.errors import ShapeError
+from cupola.core.module import Module, Tree
+from cupola.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
+from cupola.kernels.matmul import dot
+from cupola.layers.embedding import Embedding, Head
+from cupola.layers.norm import RMSNorm
+from cupola.layers.repeat import Repeat
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Hidden:
+    """What a forward pass gives: the last hidden states, not logits, and what was said aside."""
+
+    states: Float[Array, "B T D"]
+    aside: Aside
+
+
+class Decoder(Module):
+    """Embeds tokens, passes them through a stack of blocks, and normalizes the result.
+
+    Args:
+        vocabulary: number of tokens.
+        width: of the residual stream.
+        max_length: longest sequence, in tokens.
+        embedding: of the tokens.
+        stack: the blocks.
+        norm: applied after the stack.
+        head: the output matrix; None takes the embedding's (tied).
+    """
+
+    vocabulary: int
+    width: int
+    max_length: int
+    stack: Repeat
+    embedding: Embedding = Embedding()
+    norm: RMSNorm = RMSNorm()
+    head: Head | None = None
+
+    def __call__(
+        self,
+        p: Tree,
+        tokens: Int[Array, "B T"],
+        *,
+        positions: Int[Array, "#B T"] | None = None,
+        segments: Int[Array, "B T"] | None = None,
+        view: Any = None,
+        context: Context = Context(),
+    ) -> Hidden:
+        """Returns the hidden state of each token; with a view, of tokens that continue what it holds.
+
+        Args:
+            positions: of the tokens in their documents; None counts from 0. A view needs them.
+            segments: document of each token, 0 for padding; None means one document a row.
+            view: keys and values of earlier tokens (`empty_view`); None means that there are none.
+
+        Raises:
+            ShapeError: a row is longer than max_length, or a view comes without positions.
+        """
+        length = tokens.shape[1]
+        if length > self.max_length:
+            raise ShapeError(
+                f"{length} tokens a row are more than max_length={self.max_length}",
+                where="model",
+                remedy=f"Pass at most {self.max_length}, or build the model with max_length={length}.",
+            )
+        if positions is None and view is not None:
+            raise ShapeError(
+                "a view came without positions", where="model", remedy="Pass positions=: where the new tokens stand."
+            )
+        if positions is None:
+            positions = jnp.arange(length)[None]
+        x = self.embedding(p["embedding"], tokens)
+        x, said = self.stack(
+            p["stack"], x, positions=positions, segments=segments, view=view, context=context.at("stack")
+        )
+        return Hidden(states=self.norm(p["norm"], x), aside=said.under("stack"))
+
+    def output_table(self, p: Tree) -> Float[Array, "V D"]:
+        """Returns the matrix that gives logits: the head's, or the embedding's where they are tied."""
+        return p["embedding"]["table"] if self.head is None else p["head"]["table"]
+
+    def logits(self, p: Tree, states: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """Returns the logits of hidden states; for a batch's loss use `loss`, which never holds them all."""
+        return dot(states, self.output_table(p).T, self.precision)
+
+    def loss(
+        self,
+        p: Tree,
+        states: Float[Array, "B T D"],
+        targets: Int[Array, "B T"],
+        weights: Float[Array, "B T"],
+    ) -> Float[Array, ""]:
+        """Returns the weighted sum of the targets' negative log-probabilities, in nats."""
+        return linear_cross_entropy(states, self.output_table(p), targets, weights, precision=self.precision)
+
+    def log_probs(self, p: Tree, states: Float[Array, "B T D"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
+        """Returns the log-probability of each target, in nats."""
+        return linear_log_probs(states, self.output_table(p), targets, precision=self.precision)
+
+    def empty_view(self, batch: int, capacity: int) -> Any:
+        """Returns a view of keys and values for `capacity` tokens a row that holds nothing yet.
+
+        Raises:
+            ShapeError: the model cannot place that many tokens.
+        """
+        if capacity > self.max_length:
+            raise ShapeError(
+                f"a view of {capacity} tokens is more than max_length={self.max_length}",
+                where="model",
+                remedy=f"Ask for at most {self.max_length} tokens, prompt included.",
+            )
+        return self.stack.empty_view(batch, capacity)
+
+    def flops(self, batch: int, length: int) -> int:
+        """Returns the FLOPs of one forward pass with logits for every token."""
+        tied = 2 * batch * length * self.vocabulary * self.width if self.head is None else 0
+        return super().flops(batch, length) + tied

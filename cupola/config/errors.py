@@ -4,7 +4,9 @@ An error says where, what is so, and what to type instead. Rooms above add their
 `core/errors.py`; none of them is ever raised for a mistake of ours (that is an ordinary exception).
 """
 
-from typing import Self
+from typing import TypeVar
+
+Mistake = TypeVar("Mistake", bound="CupolaError")
 
 
 class CupolaError(Exception):
@@ -27,7 +29,7 @@ class CupolaError(Exception):
     def __reduce__(self):
         return _rebuild, (type(self), self.problem, self.where, self.remedy)
 
-    def under(self, name: str) -> Self:
+    def under(self: Mistake, name: str) -> Mistake:
         """Returns the same error seen from the container that holds the value as `name`."""
         where = f"{name}.{self.where}" if self.where else name
         return type(self)(self.problem, where=where, remedy=self.remedy)

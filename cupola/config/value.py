@@ -185,7 +185,7 @@ def _rebuilt(value: Value, change: Callable[[Value], Value]) -> Iterator[tuple[s
             if isinstance(held, Value):
                 new: Any = change(held)
             elif isinstance(held, tuple) and any(isinstance(v, Value) for v in held):
-                new = tuple(change(v) if isinstance(v, Value) else v for v in held)
+                new = tuple(_changed_item(i, v, change) for i, v in enumerate(held))
                 new = held if all(a is b for a, b in zip(new, held, strict=True)) else new
             else:
                 continue
@@ -193,6 +193,13 @@ def _rebuilt(value: Value, change: Callable[[Value], Value]) -> Iterator[tuple[s
             raise error.under(field.name) from None
         if new is not held:
             yield field.name, new
+
+
+def _changed_item(index: int, item: Any, change: Callable[[Value], Value]) -> Any:
+    try:
+        return change(item) if isinstance(item, Value) else item
+    except CupolaError as error:
+        raise error.under(str(index)) from None
 
 
 def _raw(value: Any, changes: dict[str, Any]) -> Any:

@@ -12,16 +12,16 @@ from cupola.config import kinds
 from cupola.config.value import Value
 from cupola.core.errors import ConfigError
 
-kinds.register(np.dtype, "dtype", lambda dtype: dtype.name, jnp.dtype)
-
 FLOATS = ("float32", "bfloat16", "float16", "float64")
+
+kinds.register(np.dtype, "dtype", lambda dtype: dtype.name, jnp.dtype, examples=FLOATS)
 
 
 class Precision(Value):
     """Which format numbers have while they are kept, multiplied, summed and handed on.
 
     The defaults are float32 throughout. On a CPU with bf16 units and on GPUs the fast policy is
-    `Precision(compute=jnp.bfloat16)`: products of bf16 numbers, summed in float32.
+    `Precision(compute=np.dtype("bfloat16"))`: products of bf16 numbers, summed in float32.
 
     Args:
         param: parameters, as they are stored and updated.

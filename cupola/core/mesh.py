@@ -42,7 +42,7 @@ class MeshShape(Value):
         """Returns the mesh over the first devices that it needs.
 
         Raises:
-            MeshError: it needs more devices than there are, or leaves some idle without being asked to.
+            MeshError: it needs more devices than there are.
         """
         have = jax.devices() if devices is None else devices
         need = math.prod(self.sizes().values())

@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 
 from cupola.config.value import Unbound, Value, bound
 from cupola.core.dtype import Precision
-from cupola.core.errors import CupolaError, UnboundError
+from cupola.core.errors import ConfigError, CupolaError, UnboundError
 from cupola.core.param import Param
 from cupola.core.rng import stream
 
@@ -64,6 +64,12 @@ class Module(Value):
                 inner = _specs_of(getattr(self, field.name))
             except CupolaError as error:
                 raise error.under(field.name) from None
+            if inner and field.name in own:
+                raise ConfigError(
+                    f"{field.name!r} names both a parameter and a child",
+                    where=type(self).__name__,
+                    remedy="Rename one: they stand side by side in the tree.",
+                )
             if inner:
                 own[field.name] = inner
         return own

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cupola.config.suggest import did_you_mean
 from cupola.config.value import Value
-from cupola.core.dims import DIMS
+from cupola.core.dims import DIMS, letters
 from cupola.core.errors import MeshError
 from cupola.core.module import map_specs
 from cupola.core.param import Param
@@ -21,7 +21,7 @@ class Rules(Value):
     """A table from dimension letters to mesh axes; letters not named are replicated.
 
     Args:
-        table: (letter, axes) pairs; the first pair whose axes are still free wins in a parameter.
+        table: (letter, axes) pairs; the first pair of a letter with an axis still free wins.
 
     Example:
         Rules(table=(("B", ("data", "fsdp")), ("D", ("fsdp",)), ("F", ("tensor",))))
@@ -51,23 +51,25 @@ class Rules(Value):
         """
         used: set[str] = set()
         parts = []
-        for letter, size in zip(dims.split(), shape, strict=True):
-            axes = tuple(a for a in self._axes(letter, mesh) if a not in used)
+        for letter, size in zip(letters(dims, len(shape)), shape, strict=True):
+            axes = self._axes(letter, mesh, used)
             _check_divides(letter, size, axes, mesh, where)
             used.update(axes)
             parts.append(axes if len(axes) > 1 else axes[0] if axes else None)
         return PartitionSpec(*parts)
 
-    def _axes(self, letter: str, mesh: Mesh) -> tuple[str, ...]:
-        axes = dict(self.table).get(letter, ())
-        for axis in axes:
-            if axis not in mesh.shape:
-                raise MeshError(
-                    f"{letter} is to be split over {axis!r}, which the mesh lacks",
-                    where="rules",
-                    remedy=did_you_mean(axis, mesh.shape),
-                )
-        return tuple(a for a in axes if mesh.shape[a] > 1)
+    def _axes(self, letter: str, mesh: Mesh, used: set[str]) -> tuple[str, ...]:
+        for axes in (axes for named, axes in self.table if named == letter):
+            for axis in axes:
+                if axis not in mesh.shape:
+                    raise MeshError(
+                        f"{letter} is to be split over {axis!r}, which the mesh lacks",
+                        where="rules",
+                        remedy=did_you_mean(axis, mesh.shape),
+                    )
+            if free := tuple(a for a in axes if mesh.shape[a] > 1 and a not in used):
+                return free
+        return ()
 
 
 def shardings(specs: Any, mesh: Mesh, rules: Rules) -> Any:

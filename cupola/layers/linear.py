@@ -1,6 +1,5 @@
 """A linear map, with or without a bias."""
 
-
 import jax
 from jaxtyping import Array, Float
 

@@ -1,0 +1,56 @@
+# What a person types. Each target works on a fresh clone that has only make and Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV ?= .venv
+NAME ?= train_cpu
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+USE := $(VENV)/.installed
+WORK := $(VENV)/.installed-for-work
+
+.PHONY: help install quickstart test test-all lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@echo '  Options: ARGS="..." is passed on; PYTHON=python3.12 VENV=.venv-3.12 chooses another Python.'
+
+install: $(USE)  ## install Cupola into .venv
+
+quickstart: $(USE)  ## train a real model on real text in minutes, and use it
+	$(BIN)/cupola quickstart $(ARGS)
+
+test: $(WORK)  ## run the quick tests
+	$(BIN)/python -m pytest -m 'not slow and not gpu' $(ARGS)
+
+test-all: $(WORK)  ## run every test, the slow ones too
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(WORK)  ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(USE)  ## measure against the peers; NAME=train_cpu chooses the bench
+	bench/setup $(NAME)
+	$(BIN)/python bench/$(NAME).py $(ARGS)
+
+clean:  ## remove what was installed and cached; runs/ stays
+	rm -rf .venv .venv-* .cache build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is older than what it was made from only when that has changed: a second make installs nothing.
+$(USE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Cupola needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1)."; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "This Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(WORK): $(USE)
+	$(PIP) install --constraint constraints.txt --editable '.[test,lint]'
+	@touch $@

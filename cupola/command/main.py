@@ -1,0 +1,50 @@
+"""`cupola`: the commands, and how they end.
+
+Not here: what they do (each in its own file). Invariant: a mistake of the user ends in one message
+that says what to type, exit code 2, and no traceback.
+"""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from cupola import __version__
+from cupola.command import complete, config, doctor, evaluate, quickstart, train
+from cupola.core.errors import CupolaError
+from cupola.observe import log
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Define, train and use foundation models.",
+)
+app.command("quickstart")(quickstart.quickstart)
+app.command("train")(train.train)
+app.command("complete")(complete.complete)
+app.command("eval")(evaluate.evaluate)
+app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
+
+
+@app.command("version")
+def version() -> None:
+    """Prints the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Runs a command; exit codes: 0 done, 2 a mistake to mend, 130 interrupted."""
+    log.set_up()
+    try:
+        app()
+    except CupolaError as error:
+        console = Console(stderr=True)
+        console.print(f"[bold red]error[/] [dim]{type(error).__name__}[/]", highlight=False)
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,66 @@
+"""`cupola quickstart`: from nothing to a model that completes code, in minutes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cupola.command.complete import print_completion
+from cupola.command.options import Overrides, Runs, begin
+from cupola.command.train import fitted
+from cupola.config.override import override
+from cupola.data.sources import PythonLibrary, TextFiles
+from cupola.models.completion import Sampling
+from cupola.recipes.quickstart import quickstart as recipe
+from cupola.train.folder import RunFolder
+from cupola.train.load import load
+from cupola.train.run import run
+
+PROMPT = "def read_lines(path):\n"
+"""What the new model continues when it learnt from the Python library."""
+
+
+def quickstart(
+    overrides: Overrides = None,
+    text: Annotated[str | None, typer.Option(help="Learn from this file or folder of text instead.")] = None,
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Trains a small language model on this machine, measures it, and lets you use it."""
+    begin()
+    console = Console()
+    source = PythonLibrary() if text is None else TextFiles(path=text)
+    made = override(fitted(recipe(source, minutes), "quickstart", console), overrides or [])
+    folder = RunFolder.create(runs, made)
+    console.print(f"run: {folder.path}", highlight=False)
+    summary = run(made, folder, console)
+    if summary is None:
+        raise typer.Exit(130)
+    console.print(_table(summary))
+    trained = load(folder)
+    prompt = PROMPT if text is None else ""
+    print_completion(trained, prompt, console, limit_tokens=120, sampling=Sampling(temperature=0.6), seed=0)
+    console.print(
+        f"\nmodel card: {folder.card}   loss curve: {folder.curve}\n\ntry next:\n"
+        f'  cupola complete {folder.path} "class Queue:"\n'
+        f"  cupola train quickstart model.width=384 budget.minutes=20\n"
+        f"  cupola config show {folder.path}",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(title="bits per byte on held-out files", title_justify="left")
+    table.add_column("compressor")
+    table.add_column("bits per byte", justify="right")
+    rows = {
+        "this model": summary["bits_per_byte"],
+        "xz -9e": summary["xz_bits_per_byte"],
+        "gzip -9": summary["gzip_bits_per_byte"],
+    }
+    for name, bits in sorted(rows.items(), key=lambda row: row[1]):
+        table.add_row(name, f"{bits:.3f}", style="bold" if name == "this model" else "")
+    return table

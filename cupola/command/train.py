@@ -1,0 +1,64 @@
+"""`cupola train`: a recipe, a configuration, or a run to go on with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cupola.command.options import Overrides, Runs, begin
+from cupola.config import diff, text
+from cupola.config.override import override
+from cupola.core.errors import ConfigError
+from cupola.observe import machine
+from cupola.recipes import book
+from cupola.recipes.hardware.machine import fit
+from cupola.train.experiment import Experiment
+from cupola.train.folder import RunFolder
+from cupola.train.run import run
+
+
+def train(
+    experiment: Annotated[str | None, typer.Argument(help="A recipe, a run's folder, or a file of its text.")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Trains a model; changes are given as path=value.
+
+    cupola train quickstart model.width=384 budget.minutes=10
+    cupola train --resume runs/quickstart
+    """
+    begin()
+    console = Console()
+    if resume is not None:
+        folder, made = _resumed(resume, [*([experiment] if experiment else []), *(overrides or [])], console)
+    elif experiment is None:
+        raise ConfigError("nothing to train", where="train", remedy="Type `cupola train quickstart`, or --resume RUN.")
+    else:
+        made = override(fitted(book.find(experiment), experiment, console), overrides or [])
+        folder = RunFolder.create(runs, made)
+    console.print(f"run: {folder.path}", highlight=False)
+    summary = run(made, folder, console)
+    if summary is not None:
+        console.print(f"held out: {summary['bits_per_byte']:.3f} bits per byte; see {folder.card}", highlight=False)
+
+
+def fitted(made: Experiment, name: str, console: Console) -> Experiment:
+    """Returns a recipe's experiment fitted to this machine, and says what that changed."""
+    if name not in book.RECIPES:
+        return made
+    here = fit(made, machine.measure())
+    if changes := diff.diff(made, here):
+        console.print(f"fitted to this machine:\n{diff.text(changes)}", highlight=False, markup=False)
+    return here
+
+
+def _resumed(path: Path, edits: list[str], console: Console) -> tuple[RunFolder, Experiment]:
+    folder = RunFolder.open(path)
+    began = folder.experiment()
+    made = override(began, edits)
+    if made != began:
+        console.print(diff.text(diff.diff(began, made)), highlight=False, markup=False)
+        folder.write(folder.config, text.show(made))
+    return folder, made

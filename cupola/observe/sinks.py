@@ -1,0 +1,158 @@
+"""Where metrics go: JSON lines, TensorBoard, or several at once.
+
+Not here: what is measured, and the live display (`progress.py`).
+Invariant: every line of JSON is legal: a number that is not finite is written as null, and under
+"nonfinite" by name as text ("nan", "inf", "-inf"), so that columns stay numbers for any reader.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tensorboardX import SummaryWriter
+
+from cupola.observe.errors import ObserveError
+from cupola.observe.units import Number
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes the metrics of a step."""
+
+    def write(self, step: int, metrics: Mapping[str, Number]) -> None:
+        """Records the metrics of `step`."""
+
+    def close(self) -> None:
+        """Ends the record."""
+
+
+class JSONL:
+    """A file with one JSON object a line: {"step": 3, "loss": 2.5}.
+
+    Each line reaches the file before `write` returns, so a killed run keeps all but the line
+    being written.
+
+    Args:
+        path: it is appended to; folders above it are made.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.is_file():
+            _drop_half_a_line(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def write(self, step: int, metrics: Mapping[str, Number]) -> None:
+        if taken := {"step", "nonfinite"} & metrics.keys():
+            raise ObserveError(f"{taken} cannot name metrics", where=str(self.path), remedy="Use other names.")
+        odd = {name: repr(float(value)) for name, value in metrics.items() if not math.isfinite(value)}
+        told: dict[str, Any] = {"step": int(step)}
+        told |= {name: None if name in odd else _number(value) for name, value in metrics.items()}
+        self._file.write(json.dumps(told | ({"nonfinite": odd} if odd else {}), allow_nan=False) + "\n")
+        self._file.flush()
+
+    def truncate_after(self, step: int) -> None:
+        """Drops the lines of later steps, as a run that resumes at `step` will write them again."""
+        self._file.close()
+        kept = "".join(f"{line}\n" for line, told in _lines(self.path) if told["step"] <= step)
+        beside = self.path.with_name(f"{self.path.name}.new")
+        beside.write_text(kept, encoding="utf-8")
+        os.replace(beside, self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: str | Path) -> list[dict[str, Any]]:
+    """Returns what a `JSONL` wrote, each line with its numbers, those that are not finite too.
+
+    Raises:
+        ObserveError: a line is not what `JSONL` writes; a last one without its end is left out.
+    """
+    found = []
+    for _, told in _lines(Path(path)):
+        odd = told.pop("nonfinite", {})
+        found.append(told | {name: float(value) for name, value in odd.items()})
+    return found
+
+
+class TensorBoard:
+    """Event files for TensorBoard.
+
+    Args:
+        folder: where they go.
+        purge_step: a run that resumes hides what was written from this step on.
+    """
+
+    def __init__(self, folder: str | Path, *, purge_step: int | None = None):
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=10)
+
+    def write(self, step: int, metrics: Mapping[str, Number]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, float(value), int(step))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Sinks:
+    """Several sinks as one; a sink that fails is named in one warning and left out from then on.
+
+    Args:
+        sinks: written to in this order.
+    """
+
+    def __init__(self, *sinks: Sink):
+        self._sinks = list(sinks)
+
+    def write(self, step: int, metrics: Mapping[str, Number]) -> None:
+        for sink in tuple(self._sinks):
+            with self._dropped_if_it_fails(sink):
+                sink.write(step, metrics)
+
+    def close(self) -> None:
+        for sink in tuple(self._sinks):
+            with self._dropped_if_it_fails(sink):
+                sink.close()
+
+    @contextlib.contextmanager
+    def _dropped_if_it_fails(self, sink: Sink) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._sinks.remove(sink)
+            log.warning("%s failed and is left out from here on: %s", type(sink).__name__, error)
+
+
+def _number(value: Number) -> Number:
+    return value if isinstance(value, int) else float(value)
+
+
+def _drop_half_a_line(path: Path) -> None:
+    """A run that is killed may leave its last line without an end."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    *lines, _ = path.read_text("utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            told = json.loads(line)
+            told["step"] + 0
+        except (ValueError, KeyError, TypeError):
+            raise ObserveError(
+                f"line {number} is no JSON object with a step", where=str(path), remedy="Remove that line."
+            ) from None
+        yield line, told

@@ -1,0 +1,1 @@
+"""How parameters learn: schedules, optimizers over optax, groups, clipping, accumulation, averages."""

@@ -1,0 +1,177 @@
+"""Optimizers as values: what moves parameters, given their gradients and the progress of the run.
+
+The arithmetic of each rule is optax's; the rate, its schedule and the weight decay are applied here,
+once for all rules. Not here: Muon (`muon.py`), groups (`groups.py`), clipping and what is done about
+gradients that are not finite (`learner.py`).
+Invariant: state and arithmetic are float32 whatever the parameters are kept in, and everything that
+differs between parameters is derived from their `Param`s.
+Source: Loshchilov and Hutter 2019, arXiv 1711.05101 (AdamW, with the decay multiplied by the rate).
+"""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from cupola.config.value import Value
+from cupola.core.module import Tree, flat_specs
+from cupola.core.param import Param, Role
+from cupola.optim.ranges import check_range
+from cupola.optim.schedule import Constant, Schedule
+
+
+class Optimizer(Value):
+    """Moves parameters; keeps its state in a tree that the caller carries."""
+
+    def init(self, params: Tree, specs: Tree) -> Tree:
+        """Returns the first state. Called outside jit, it is sharded as the parameters are.
+
+        Raises:
+            ConfigError: the optimizer cannot move one of these parameters, or has no use for a part of itself.
+        """
+        raise NotImplementedError
+
+    def update(
+        self, grads: Tree, state: Tree, params: Tree, specs: Tree, progress: Float[Array, ""]
+    ) -> tuple[Tree, Tree]:
+        """Returns the moved parameters and the next state.
+
+        Args:
+            specs: the tree of `Param`s of the parameters.
+            progress: share of the run that is done (`Schedule.__call__`).
+        """
+        raise NotImplementedError
+
+    def rates(self, progress: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
+        """Returns the learning rate at a point of the run: {"rate": 0.003}, or one for each group."""
+        raise NotImplementedError
+
+    def assignment(self, specs: Tree) -> dict[str, str]:
+        """Returns what moves each parameter, by path: {"stack.block.up": "AdamW"}."""
+        return {path: type(self).__name__ for path, _ in flat_specs(specs)}
+
+
+class Decayed(enum.Enum):
+    """Which parameters weight decay draws towards zero."""
+
+    MATRICES = "matrices"
+    """All but vectors: norm scales, biases and gates are left alone."""
+    INNER_MATRICES = "inner_matrices"
+    """Matrices, except those of Role.INPUT: embeddings are left alone too."""
+    ALL = "all"
+
+    def holds(self, param: Param) -> bool:
+        """Returns whether this parameter is drawn towards zero."""
+        spared = self is Decayed.INNER_MATRICES and param.role is Role.INPUT
+        return self is Decayed.ALL or (param.is_matrix and not spared)
+
+
+class Descent(Optimizer):
+    """Moves p to p - rate * schedule(progress) * (multiplier(p) * direction + decay * p).
+
+    The direction is what an optax transformation makes of the gradient.
+
+    Args:
+        rate: peak learning rate.
+        schedule: the share of it that holds at a point of the run.
+        decay: weight decay.
+        decayed: which parameters the decay concerns.
+    """
+
+    rate: float
+    schedule: Schedule = Constant()
+    decay: float = 0.0
+    decayed: Decayed = Decayed.MATRICES
+
+    def directions(self, specs: Tree) -> optax.GradientTransformation:
+        """Returns the transformation from gradients to directions for these parameters."""
+        raise NotImplementedError
+
+    def rate_multiplier(self, param: Param) -> float:
+        """Returns what the rate of this parameter's direction is multiplied by."""
+        return 1.0
+
+    def init(self, params: Tree, specs: Tree) -> Tree:
+        return self.directions(specs).init(float32(params))
+
+    def update(
+        self, grads: Tree, state: Tree, params: Tree, specs: Tree, progress: Float[Array, ""]
+    ) -> tuple[Tree, Tree]:
+        directions, state = self.directions(specs).update(float32(grads), state)
+        rate = self.rate * self.schedule(progress)
+
+        def moved(param: Param, array: Array, direction: Array) -> Array:
+            now = array.astype(jnp.float32)
+            step = self.rate_multiplier(param) * direction
+            step = step + self.decay * now if self.decay and self.decayed.holds(param) else step
+            return (now - rate * step).astype(array.dtype)
+
+        return jax.tree.map(moved, specs, params, directions), state
+
+    def rates(self, progress: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
+        return {"rate": self.rate * self.schedule(progress)}
+
+    def check(self) -> None:
+        check_range(self, "rate", "(0, inf)")
+        check_range(self, "decay", "[0, inf)")
+
+
+class AdamW(Descent):
+    """Adam with decoupled weight decay.
+
+    Args:
+        b1: share of the mean of gradients that is kept at each step.
+        b2: share of the mean of squared gradients that is kept at each step.
+        epsilon: added to the root of the latter.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.95
+    epsilon: float = 1e-8
+    decay: float = 0.1
+
+    def directions(self, specs: Tree) -> optax.GradientTransformation:
+        return optax.scale_by_adam(self.b1, self.b2, self.epsilon)
+
+    def check(self) -> None:
+        super().check()
+        check_range(self, "b1", "[0, 1)")
+        check_range(self, "b2", "[0, 1)")
+        check_range(self, "epsilon", "(0, inf)")
+
+
+class Momentum(enum.Enum):
+    """How a running sum of gradients becomes a direction."""
+
+    HEAVY_BALL = "heavy_ball"
+    """The sum itself."""
+    NESTEROV = "nesterov"
+    """The sum as it will be after one more equal gradient."""
+
+
+class SGD(Descent):
+    """Stochastic gradient descent.
+
+    Args:
+        momentum: share of the running sum of gradients that is kept at each step; 0 keeps none.
+        form: how that sum becomes a direction.
+    """
+
+    momentum: float = 0.9
+    form: Momentum = Momentum.HEAVY_BALL
+
+    def directions(self, specs: Tree) -> optax.GradientTransformation:
+        if not self.momentum:
+            return optax.identity()
+        return optax.trace(self.momentum, nesterov=self.form is Momentum.NESTEROV)
+
+    def check(self) -> None:
+        super().check()
+        check_range(self, "momentum", "[0, 1)")
+
+
+def float32(tree: Tree) -> Tree:
+    """Returns the tree with every array in float32."""
+    return jax.tree.map(lambda x: x if x.dtype == jnp.float32 else x.astype(jnp.float32), tree)

@@ -1,0 +1,84 @@
+"""From an experiment's sources to tokens in the run's folder.
+
+Invariant: what a run resumed from its folder reads is, bit for bit, what it read when it began.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cupola.config import text
+from cupola.data.mixture import Mixture
+from cupola.data.sources import HeldOut, Split
+from cupola.data.tokenizer import Tokenizer
+from cupola.data.tokens import TokenCorpus
+from cupola.train.experiment import Data, Experiment
+from cupola.train.folder import RunFolder
+
+
+class Prepared(NamedTuple):
+    """What a run reads.
+
+    Args:
+        experiment: as given, with the vocabulary of the tokenizer that its text allowed.
+        tokenizer: of the corpora.
+        train: one corpus for each part of the mixture.
+        held_out: the same, of the documents that are held out.
+    """
+
+    experiment: Experiment
+    tokenizer: Tokenizer
+    train: tuple[TokenCorpus, ...]
+    held_out: tuple[TokenCorpus, ...]
+
+
+def split(data: Data, side: Split) -> Mixture:
+    """Returns the mixture with one side of each part's documents."""
+    parts = tuple(
+        dataclasses.replace(part, source=HeldOut(source=part.source, fraction=data.held_out, split=side))
+        for part in data.mixture.parts
+    )
+    return Mixture(parts=parts)
+
+
+def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], None]) -> Prepared:
+    """Returns the tokenizer and corpora of a run, from its folder where they are already there.
+
+    Args:
+        note: told, in a line, of each thing that is made.
+
+    Raises:
+        DataError: a source is missing, empty, binary or too small.
+        TokenizerError: the tokenizer named cannot be read, or has another vocabulary than the model.
+    """
+    data = experiment.data
+    sides = {"train": split(data, Split.TRAIN), "held_out": split(data, Split.HELD_OUT)}
+    if folder.tokenizer.is_file() or data.tokenizer is not None:
+        tokenizer = Tokenizer.load(folder.tokenizer if folder.tokenizer.is_file() else data.tokenizer or "")
+        tokenizer.check_vocabulary(experiment.model.vocabulary)
+    else:
+        texts = (document.text for document in sides["train"].documents())
+        tokenizer = Tokenizer.train(texts, experiment.model.vocabulary)
+        note(f"tokenizer: byte-level BPE, {tokenizer.vocabulary:,} tokens")
+        if tokenizer.vocabulary < experiment.model.vocabulary:
+            experiment = experiment.replace("model.vocabulary", tokenizer.vocabulary)
+            folder.write(folder.config, text.show(experiment))
+            note(f"so little text gives no more tokens: model.vocabulary is {tokenizer.vocabulary} in this run")
+    tokenizer.save(folder.tokenizer)
+    corpora = {}
+    for name, mixture in sides.items():
+        places = [folder.data / f"{name}-{i}" for i in range(len(mixture.parts))]
+        if all(place.is_dir() for place in places):
+            corpora[name] = tuple(TokenCorpus.load(place, tokenizer) for place in places)
+            continue
+        corpora[name] = mixture.encode(tokenizer)
+        for corpus, place in zip(corpora[name], places, strict=True):
+            corpus.save(place)
+        size = {
+            unit: sum(getattr(c, unit) for c in corpora[name]) for unit in ("documents", "size_bytes", "size_tokens")
+        }
+        note(
+            f"{name.replace('_', ' ')}: {size['documents']:,} documents, {size['size_bytes'] / 1e6:.1f} MB, "
+            f"{size['size_tokens']:,} tokens"
+        )
+    return Prepared(experiment, tokenizer, corpora["train"], corpora["held_out"])

@@ -1,0 +1,187 @@
+"""An experiment as a value: model, data, learner, budget, and everything else that makes the numbers.
+
+Not here: where results go (`folder.py`) and what is shown (`observe/`): they change no number.
+Invariant: two equal experiments on the same machine give the same losses, bit for bit, when their
+budget is in steps.
+"""
+
+from typing import Any
+
+from cupola.checkpoint.retain import Retention
+from cupola.config.value import Value
+from cupola.core.dtype import Precision
+from cupola.core.errors import ConfigError
+from cupola.core.mesh import MeshShape
+from cupola.core.partition import Rules
+from cupola.data.mixture import Mixture
+from cupola.models.decoder import Decoder
+from cupola.optim.learner import Learner
+
+
+class Budget(Value):
+    """How long a run is; schedules see the share of it that is done."""
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Returns the share of the run that is done in the middle of a step, in [0, 1].
+
+        Args:
+            step: counted from 0.
+            seconds: spent in training before it.
+        """
+        raise NotImplementedError
+
+    def is_spent(self, step: int, seconds: float) -> bool:
+        """Returns whether the run is over when `step` steps are done."""
+        raise NotImplementedError
+
+
+class Steps(Budget):
+    """A run of so many steps; the same numbers on every run."""
+
+    steps: int
+
+    def progress(self, step: int, seconds: float) -> float:
+        return (step + 0.5) / self.steps
+
+    def is_spent(self, step: int, seconds: float) -> bool:
+        return step >= self.steps
+
+    def check(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"{self.steps} steps are no run", where="steps", remedy="Use 1 or more.")
+
+
+class Minutes(Budget):
+    """A run of so many minutes of training; the schedule follows the clock and ends with it."""
+
+    minutes: float
+
+    def progress(self, step: int, seconds: float) -> float:
+        return min(1.0, seconds / (60 * self.minutes))
+
+    def is_spent(self, step: int, seconds: float) -> bool:
+        return seconds >= 60 * self.minutes
+
+    def check(self) -> None:
+        if not self.minutes > 0:
+            raise ConfigError(f"{self.minutes} minutes are no run", where="minutes", remedy="Use a number above 0.")
+
+
+class Data(Value):
+    """What a model learns from and is measured on, and in what portions.
+
+    Args:
+        mixture: the sources.
+        held_out: share of the documents that it is measured on and never sees.
+        tokenizer: path of a tokenizer.json; None trains one on the documents to learn from.
+        batch: rows in a step, over all devices.
+        length_tokens: tokens in a row.
+    """
+
+    mixture: Mixture
+    held_out: float = 0.05
+    tokenizer: str | None = None
+    batch: int
+    length_tokens: int
+
+    def check(self) -> None:
+        for name in ("batch", "length_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{getattr(self, name)} is too few", where=name, remedy="Use 1 or more.")
+
+
+class Evaluation(Value):
+    """When and how the held-out documents are scored.
+
+    Args:
+        times: during the run, evenly spread; the end of the run comes on top and scores everything.
+        rows: rows scored during the run; None scores everything each time.
+        batch: rows scored at once.
+        length_tokens: longest context; None takes the training rows'.
+        stride_tokens: how far each window of a long document goes beyond the last; None is half.
+    """
+
+    times: int = 5
+    rows: int | None = 64
+    batch: int = 16
+    length_tokens: int | None = None
+    stride_tokens: int | None = None
+
+    def check(self) -> None:
+        if self.times < 0:
+            raise ConfigError(f"times={self.times}", where="times", remedy="Use 0 to score only at the end.")
+
+
+class Saving(Value):
+    """When checkpoints are written, beside the first and the last, and which stay.
+
+    Args:
+        every_seconds: of training; None counts no seconds.
+        every_steps: None counts no steps.
+        retention: which stay.
+    """
+
+    every_seconds: float | None = 60.0
+    every_steps: int | None = None
+    retention: Retention = Retention(last=2)
+
+    def check(self) -> None:
+        for name in ("every_seconds", "every_steps"):
+            if (every := getattr(self, name)) is not None and every <= 0:
+                raise ConfigError(f"{every} is no interval", where=name, remedy="Use a number above 0, or None.")
+
+
+class Experiment(Value):
+    """Everything that decides a run's numbers.
+
+    Args:
+        name: of the run's folder.
+        model: what is trained.
+        data: what it is trained on.
+        learner: how gradients become parameters.
+        budget: how long.
+        precision: number formats of the model.
+        micro_batches: parts into which a step's rows are cut, so that activations fit.
+        mesh: devices and their axes.
+        rules: which dimension is split over which axis.
+        evaluation: how held-out documents are scored.
+        saving: when checkpoints are written.
+        seed: of initial parameters, data order and dropout.
+    """
+
+    name: str
+    model: Decoder
+    data: Data
+    learner: Learner
+    budget: Budget
+    precision: Precision = Precision()
+    micro_batches: int = 1
+    mesh: MeshShape = MeshShape()
+    rules: Rules = Rules()
+    evaluation: Evaluation = Evaluation()
+    saving: Saving = Saving()
+    seed: int = 0
+
+    def shares(self) -> dict[str, Any]:
+        """Returns what a model may leave out: the number formats."""
+        return {"precision": self.precision}
+
+    def check(self) -> None:
+        longest = max(self.data.length_tokens, self.evaluation.length_tokens or 0)
+        if longest > self.model.max_length:
+            raise ConfigError(
+                f"rows of {longest} tokens are longer than model.max_length={self.model.max_length}",
+                where="data.length_tokens",
+                remedy=f"Use data.length_tokens={self.model.max_length} or less, or model.max_length={longest}.",
+            )
+        rows = self.mesh.data * self.mesh.fsdp * self.micro_batches
+        if self.micro_batches < 1 or self.data.batch % rows:
+            above = -(-self.data.batch // max(rows, 1)) * max(rows, 1)
+            raise ConfigError(
+                f"a batch of {self.data.batch} rows does not divide into micro_batches={self.micro_batches} "
+                f"x mesh.data={self.mesh.data} x mesh.fsdp={self.mesh.fsdp}",
+                where="data.batch",
+                remedy=f"Use data.batch={above}, or sizes whose product divides {self.data.batch}.",
+            )
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}", where="seed", remedy="Seeds count from 0.")

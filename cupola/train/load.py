@@ -1,0 +1,53 @@
+"""A trained model from its run's folder.
+
+Not here: resuming (`loop.py`), formats of others (`interop/`).
+"""
+
+import dataclasses
+
+import jax
+
+from cupola.checkpoint.store import Checkpoints
+from cupola.core.module import Tree
+from cupola.data.tokenizer import Tokenizer
+from cupola.models.decoder import Decoder
+from cupola.train.experiment import Experiment
+from cupola.train.folder import RunFolder
+from cupola.train.state import abstract
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model that was trained, ready to use.
+
+    Args:
+        experiment: that made it.
+        params: the averaged ones where the learner keeps an average.
+        tokenizer: of the model.
+        step: of the checkpoint.
+    """
+
+    experiment: Experiment
+    params: Tree
+    tokenizer: Tokenizer
+    step: int
+
+    @property
+    def model(self) -> Decoder:
+        """The model's definition."""
+        return self.experiment.model
+
+
+def load(folder: RunFolder, step: int | None = None) -> Trained:
+    """Returns the model of a run at a step, or at its latest checkpoint.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+        TokenizerError: the tokenizer is missing, corrupt, or of another vocabulary.
+    """
+    experiment = folder.experiment()
+    tokenizer = folder.load_tokenizer()
+    with Checkpoints(folder.checkpoints, retention=experiment.saving.retention) as checkpoints:
+        state, _, held = checkpoints.restore(abstract(experiment), step)
+    params = experiment.learner.averaged(state.learner, state.params)
+    return Trained(experiment, jax.device_put(params, jax.devices()[0]), tokenizer, held.step)

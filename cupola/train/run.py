@@ -1,0 +1,88 @@
+"""A whole run, from an experiment and its folder to everything that a finished run leaves.
+
+Invariant: called again on the same folder, it goes on from wherever the last call stopped.
+"""
+
+from typing import Any
+
+from rich.console import Console
+
+from cupola.core.errors import TrainingError
+from cupola.data.sources import Split
+from cupola.observe import machine, sinks
+from cupola.observe.goodput import Cause, Ledger
+from cupola.observe.progress import Progress
+from cupola.train import report
+from cupola.train.corpus import Prepared, prepare, split
+from cupola.train.evaluate import compressed_bits_per_byte
+from cupola.train.experiment import Experiment
+from cupola.train.folder import RunFolder
+from cupola.train.hooks import Display, Record, Speed
+from cupola.train.interrupt import Interrupt
+from cupola.train.loop import End, Outcome, Trainer
+
+
+def run(experiment: Experiment, folder: RunFolder, console: Console) -> dict[str, Any] | None:
+    """Trains to the end of the budget, scores, and writes summary, curve and card.
+
+    Returns:
+        The summary; None when the run was interrupted, with everything saved to go on from.
+
+    Raises:
+        CupolaError: what the experiment asks cannot be done; what was saved before is whole.
+    """
+
+    def note(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    ledger = Ledger()
+    with folder, Interrupt(note) as interrupt:
+        with ledger.time(Cause.START):
+            prepared = prepare(experiment, folder, note)
+            here = machine.measure()
+        outcome = _train(prepared, folder, console, interrupt, ledger)
+        if outcome.end is End.INTERRUPT:
+            note(f"stopped after step {outcome.step:,}; everything is in {folder.path}")
+            note(f"go on with: cupola train --resume {folder.path}")
+            return None
+        summary = _finish(prepared, folder, outcome, here, ledger)
+        note(f"time went to:\n{ledger.text()}")
+        return summary
+
+
+def _train(prepared: Prepared, folder: RunFolder, console: Console, interrupt: Interrupt, ledger: Ledger) -> Outcome:
+    here = machine.measure()
+    with Progress(prepared.experiment.name, console=console) as progress:
+        lines = sinks.JSONL(folder.metrics)
+        with ledger.time(Cause.START):
+            trainer = Trainer(prepared, folder, (), ledger)
+        try:
+            if (step := trainer.resume()) is not None:
+                progress.note(f"going on from step {step:,}, {trainer.seconds:.1f} s into the run")
+            lines.truncate_after(trainer.step)
+            board = sinks.TensorBoard(folder.tensorboard, purge_step=trainer.step + 1)
+            record = sinks.Sinks(lines, board)
+            trainer.hooks = (Record(record, Speed(here)), Display(progress, Speed(here)))
+            try:
+                return trainer.run(interrupt)
+            finally:
+                record.close()
+        finally:
+            trainer.close()
+
+
+def _finish(
+    prepared: Prepared, folder: RunFolder, outcome: Outcome, here: machine.Machine, ledger: Ledger
+) -> dict[str, Any]:
+    with ledger.time(Cause.EVALUATE):
+        score = outcome.evaluator.all(outcome.params)
+        held_out = split(prepared.experiment.data, Split.HELD_OUT).documents()
+        compressed = compressed_bits_per_byte(held_out)
+    tokens = sum(int(m.get("tokens", 0)) for m in sinks.read(folder.metrics))
+    if not outcome.seconds:
+        raise TrainingError("no step was done", where=str(folder.path), remedy="Give the run a longer budget.")
+    summary = report.summarize(prepared, outcome, score, compressed, tokens, here)
+    report.draw(folder, summary)
+    folder.write(folder.card, report.card(folder, prepared, summary))
+    folder.write_summary(summary)
+    return summary

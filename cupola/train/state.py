@@ -1,0 +1,67 @@
+"""The state of a run: all that a step reads and replaces.
+
+Invariant: state, data position and training seconds together decide every later number.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from cupola.core.module import Tree
+from cupola.core.partition import shardings
+from cupola.core.rng import stream
+from cupola.optim.learner import LearnerState
+from cupola.train.experiment import Experiment
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What a training step takes and gives.
+
+    Args:
+        step: how many are done.
+        params: the model's parameters.
+        learner: the optimizer's and the learner's state.
+        key: root of the steps' random streams; never changes.
+    """
+
+    step: Int[Array, ""]
+    params: Tree
+    learner: LearnerState
+    key: Key[Array, ""]
+
+
+def initial(experiment: Experiment, mesh: jax.sharding.Mesh) -> TrainState:
+    """Returns the state before the first step, laid out on the mesh.
+
+    Raises:
+        MeshError: a parameter does not divide over the mesh.
+        ConfigError: the optimizer does not fit the model.
+    """
+    specs = experiment.model.specs()
+    root = jax.random.key(experiment.seed)
+    place = shardings(specs, mesh, experiment.rules)
+    params = jax.jit(experiment.model.init, out_shardings=place)(stream(root, "params"))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    # What the learner makes like a parameter lies as the parameter does; the rest lies everywhere.
+    learner = jax.tree.map(
+        lambda x: x if isinstance(x.sharding, jax.sharding.NamedSharding) else jax.device_put(x, everywhere),
+        experiment.learner.init(params, specs),
+    )
+    step, key = jax.device_put((jnp.zeros((), jnp.int32), stream(root, "steps")), everywhere)
+    return TrainState(step=step, params=params, learner=learner, key=key)
+
+
+def abstract(experiment: Experiment) -> TrainState:
+    """Returns the shapes and dtypes of a run's state, without arrays or a mesh."""
+
+    def make() -> TrainState:
+        root = jax.random.key(experiment.seed)
+        params = experiment.model.init(root)
+        learner = experiment.learner.init(params, experiment.model.specs())
+        return TrainState(step=jnp.zeros((), jnp.int32), params=params, learner=learner, key=root)
+
+    return jax.eval_shape(make)

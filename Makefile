@@ -48,6 +48,7 @@ $(USE): pyproject.toml constraints.txt
 	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "This Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV): a minute or two, once."
 	$(PIP) install --constraint constraints.txt --editable .
 	@touch $@
 

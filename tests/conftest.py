@@ -1,9 +1,23 @@
 """The hostile session: warnings are errors, rank promotion raises, shapes are checked, 8 devices."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import pytest
+
+from cupola.core.dtype import FLOAT32
+from cupola.data.mixture import Mixture, Part
+from cupola.data.sources import TextFiles
+from cupola.layers.attention import Attention
+from cupola.layers.block import Block
+from cupola.layers.dropout import Dropout
+from cupola.layers.feed_forward import GatedMLP
+from cupola.layers.repeat import Repeat
+from cupola.models.decoder import Decoder
+from cupola.optim.learner import Learner
+from cupola.optim.optimizer import AdamW
+from cupola.train.experiment import Data, Evaluation, Experiment, Saving, Steps
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -15,3 +29,47 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+TEXT = "the furnace melts iron and pours it into a mould where it cools to a bell or a gate"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """A folder of forty small texts, always the same."""
+    folder = tmp_path_factory.mktemp("corpus")
+    words = TEXT.split()
+    for number in range(40):
+        chosen = [words[(number * 7 + i * i + i * number) % len(words)] for i in range(60 + 3 * number)]
+        (folder / f"text-{number:02}.txt").write_text(" ".join(chosen) + ".\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def experiment(corpus) -> Callable[..., Experiment]:
+    """Makes a tiny experiment that trains in a second; changes are given as path=value pairs."""
+
+    def make(**changes) -> Experiment:
+        block = Block(
+            attention=Attention(heads=4, key_heads=2), feed_forward=GatedMLP(hidden=24), dropout=Dropout(rate=0.1)
+        )
+        made = Experiment(
+            name="tiny",
+            model=Decoder(vocabulary=280, width=16, max_length=64, stack=Repeat(layers=2, block=block)),
+            data=Data(
+                mixture=Mixture(parts=(Part(source=TextFiles(path=str(corpus))),)),
+                held_out=0.2,
+                batch=4,
+                length_tokens=32,
+            ),
+            learner=Learner(optimizer=AdamW(rate=1e-2)),
+            budget=Steps(steps=12),
+            precision=FLOAT32,
+            evaluation=Evaluation(times=1, rows=4, batch=4),
+            saving=Saving(every_steps=4),
+        )
+        for path, value in changes.items():
+            made = made.replace(path.replace("__", "."), value)
+        return made
+
+    return make

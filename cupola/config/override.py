@@ -89,7 +89,7 @@ def _annotation(held: Any, annotation: Any, name: str) -> Any:
         return hints(owner).get(name, Any)
     for option in (annotation, *typing.get_args(annotation)):
         items = typing.get_args(option)
-        if typing.get_origin(option) is tuple and items[-1] is Ellipsis:
+        if typing.get_origin(option) is tuple and items[1:] == (Ellipsis,):
             return items[0]
         if typing.get_origin(option) is tuple and name.isdigit() and int(name) < len(items):
             return items[int(name)]
@@ -101,7 +101,7 @@ def _read(text: str, annotation: Any, allow: tuple[str, ...]) -> Any:
     try:
         return conform(read(text, allow), annotation)
     except ConfigError as error:
-        if annotation is Any or text.startswith(("'", '"', "(", "{")) or text.endswith(")") or ":" in text:
+        if annotation is Any or text.startswith(("'", '"')):
             raise
         try:
             return conform(text, annotation)

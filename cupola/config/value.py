@@ -156,7 +156,7 @@ class Value:
                 )
         inner = scope | _given(_raw(self, own))
         changes = own | dict(_rebuilt(self, lambda c: c._bind(inner)))
-        return dataclasses.replace(self, **changes) if changes else self
+        return _made(self, changes) if changes else self
 
     def _release(self, scope: dict[str, Any]) -> "Value":
         own = {f.name: f.default for f in _bound_fields(self) if f.name in scope}
@@ -212,6 +212,13 @@ def _raw(value: Any, changes: dict[str, Any]) -> Any:
     return copy
 
 
+def _made(value: Any, changes: dict[str, Any]) -> Any:
+    """A copy with fields changed, bound and checked; unlike in a call, a field may stay unbound."""
+    copy = _raw(value, dict(changes))
+    copy.__post_init__()
+    return copy
+
+
 def step(held: Any, name: str, where: str) -> Any:
     """Returns what a value or a tuple, itself found at `where`, holds under one name of a path.
 
@@ -236,7 +243,7 @@ def _set(held: Any, names: list[str], value: Any) -> Any:
     inner = _set(step(held, names[0], ""), names[1:], value)
     if isinstance(held, tuple):
         return (*held[: int(names[0])], inner, *held[int(names[0]) + 1 :])
-    return dataclasses.replace(held, **{names[0]: inner})
+    return _made(held, {names[0]: inner})
 
 
 def _swap(seen: Any, held: Any, target: type[Value], make: Callable[[Any], Value]) -> Any:
@@ -248,4 +255,4 @@ def _swap(seen: Any, held: Any, target: type[Value], make: Callable[[Any], Value
     if not isinstance(held, Value):
         return held
     pairs = {f.name: (getattr(seen, f.name), getattr(held, f.name)) for f in dataclasses.fields(held)}
-    return dataclasses.replace(held, **{name: _swap(s, h, target, make) for name, (s, h) in pairs.items()})
+    return _made(held, {name: _swap(s, h, target, make) for name, (s, h) in pairs.items()})

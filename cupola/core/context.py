@@ -13,6 +13,7 @@ import jax
 from jaxtyping import Array, Key
 
 from cupola.core.errors import ConfigError
+from cupola.core.record import record
 from cupola.core.rng import stream
 
 
@@ -25,8 +26,7 @@ class Mode(enum.Enum):
     """Nothing is random."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class Context:
     """The mode of a call and the random stream that it may draw from.
 
@@ -63,8 +63,7 @@ class Context:
         return stream(self.key, name)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class Aside:
     """What a module says beside its result; containers merge it, `Repeat` stacks it.
 

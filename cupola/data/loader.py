@@ -8,25 +8,22 @@ prefetching, or on how many hosts share the work.
 import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, no_type_check, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import grain
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cupola.config.value import Value
 from cupola.core.errors import ConfigError, DataError, ShapeError
+from cupola.core.record import record
 from cupola.data.pack import Packed, Row
 
 Ids: Any = Int[Array | np.ndarray, "B T"]
 Shares: Any = Float[Array | np.ndarray, "B T"]
 
 
-# Tree functions put other things than arrays in the fields (shardings, axes), so shapes are checked below.
-@no_type_check
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class Batch:
     """Rows to train or evaluate on: numpy arrays from the loader, jax arrays inside a step.
 

@@ -5,17 +5,15 @@ here: pages (the server's view), which queries see which keys (`kernels/attentio
 Invariant: a view holds what was computed; it never changes a number.
 """
 
-import dataclasses
-from typing import Self
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from cupola.core.record import record
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+
+@record
 class Growing:
     """Keys and values of one layer for sequences that grow, in arrays of a fixed capacity.
 
@@ -28,7 +26,7 @@ class Growing:
     values: Float[Array, "B S K C"]
 
     @classmethod
-    def empty(cls, batch: int, capacity: int, heads: int, width: int, dtype: np.dtype) -> Self:
+    def empty(cls, batch: int, capacity: int, heads: int, width: int, dtype: np.dtype) -> "Growing":
         """Returns a view that holds nothing yet."""
         # Two arrays, not one twice: both are donated to the step that grows them.
         return cls(
@@ -36,7 +34,7 @@ class Growing:
             values=jnp.zeros((batch, capacity, heads, width), dtype),
         )
 
-    def extend(self, key: Float[Array, "B T K C"], value: Float[Array, "B T K C"], start: Int[Array, "B"]) -> Self:
+    def extend(self, key: Float[Array, "B T K C"], value: Float[Array, "B T K C"], start: Int[Array, "B"]) -> "Growing":
         """Returns the view with these keys and values written from position `start` of each row on.
 
         The caller sees to it that start + T is within the capacity: inside a compiled step nothing

@@ -5,16 +5,15 @@ a batch (`train/step.py`).
 Invariant: the loss, the sampler and the evaluator call the same forward with the same parameters.
 """
 
-import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cupola.core.context import Aside, Context
 from cupola.core.errors import ShapeError
 from cupola.core.module import Module, Tree
+from cupola.core.record import record
 from cupola.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
 from cupola.kernels.matmul import dot
 from cupola.layers.embedding import Embedding, Head
@@ -22,8 +21,7 @@ from cupola.layers.norm import RMSNorm
 from cupola.layers.repeat import Repeat
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class Hidden:
     """What a forward pass gives: the last hidden states, not logits, and what was said aside."""
 

@@ -4,7 +4,6 @@ Not here: when it is evaluated or kept (the trainer's).
 Invariant: the state holds the average itself, already corrected for its beginning.
 """
 
-import dataclasses
 import math
 
 import jax
@@ -12,11 +11,11 @@ import jax.numpy as jnp
 
 from cupola.config.value import Value
 from cupola.core.module import Tree
+from cupola.core.record import record
 from cupola.optim.ranges import check_range
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class Averaged:
     """An average so far.
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from cupola.config.value import Value
 from cupola.core.errors import TrainingError
 from cupola.core.module import Tree
+from cupola.core.record import record
 from cupola.optim.average import EMA
 from cupola.optim.optimizer import Optimizer, float32
 from cupola.optim.ranges import check_range
@@ -32,8 +33,7 @@ class NonFinite(enum.Enum):
     """The run stops."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class LearnerState:
     """What a learner carries from step to step.
 

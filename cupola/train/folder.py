@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from cupola.config import text
 from cupola.core.errors import ConfigError, TrainingError
@@ -37,7 +37,7 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     @classmethod
-    def create(cls, root: str | Path, experiment: Experiment) -> Self:
+    def create(cls, root: str | Path, experiment: Experiment) -> "RunFolder":
         """Makes the folder of a new run, named after the experiment, with a number where that is taken.
 
         Raises:
@@ -61,7 +61,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path) -> "RunFolder":
         """Opens the folder of a run that was begun.
 
         Raises:
@@ -117,7 +117,7 @@ class RunFolder:
         """Writes summary.json."""
         self.write(self.summary, json.dumps(summary, indent=2) + "\n")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunFolder":
         """Takes the folder for this process.
 
         Raises:

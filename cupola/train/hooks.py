@@ -10,7 +10,7 @@ from cupola.observe.machine import Machine
 from cupola.observe.progress import Progress
 from cupola.observe.sinks import Sinks
 from cupola.train.evaluate import Score
-from cupola.train.loop import Done
+from cupola.train.loop import Done, Hook
 
 SPAN_STEPS = 20
 """Steps over which the speed is taken."""
@@ -43,7 +43,7 @@ class Speed:
         return {"tokens_per_second": tokens / seconds, "matmul_share": self._machine.share(flops)}
 
 
-class Display:
+class Display(Hook):
     """Shows a run on a terminal.
 
     Args:
@@ -71,7 +71,7 @@ class Display:
         self._progress.note(f"step {step:,}: held out (sample) {score.bits_per_byte:.3f} bits per byte")
 
 
-class Record:
+class Record(Hook):
     """Writes every metric of a run to its sinks.
 
     Args:

@@ -7,7 +7,7 @@ saved stays good.
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,7 +24,7 @@ class Interrupt:
         self._note = note
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Interrupt":
         self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
         return self
 

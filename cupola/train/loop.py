@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import functools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +48,8 @@ class Done:
     metrics: dict[str, float]
 
 
-class Hook(Protocol):
-    """Sees a run go by; may raise to end it."""
+class Hook:
+    """Sees a run go by; may raise to end it. Override what matters."""
 
     def before_first(self, known: Account) -> None:
         """Called once, when the step is compiled and nothing has run."""

@@ -3,21 +3,19 @@
 Invariant: state, data position and training seconds together decide every later number.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from cupola.core.module import Tree
 from cupola.core.partition import shardings
+from cupola.core.record import record
 from cupola.core.rng import stream
 from cupola.optim.learner import LearnerState
 from cupola.train.experiment import Experiment
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class TrainState:
     """What a training step takes and gives.
 

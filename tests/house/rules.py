@@ -6,6 +6,7 @@ Not here: style that ruff and mypy check. Invariant: a rule takes a folder and n
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -70,12 +71,13 @@ def rule(check: Callable[[Path], Iterator[str]]) -> Rule:
 
 
 def files(root: Path) -> list[Path]:
-    """Every file that git knows or would add; outside a repository, every file."""
+    """Every file that git knows or would add; outside a repository, every file in no hidden folder."""
     asked = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if told.returncode == 0:
+    if shutil.which("git") and (root / ".git").exists():
+        told = subprocess.run(asked, capture_output=True, text=True, check=True)
         return sorted({root / name for name in told.stdout.split("\0") if name and (root / name).is_file()})
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    found = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    return sorted(root / path for path in found if not any(part.startswith(".") for part in path.parts[:-1]))
 
 
 def sources(root: Path, *tops: str) -> Iterator[tuple[str, ast.Module]]:

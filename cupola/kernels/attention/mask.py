@@ -5,7 +5,7 @@ padded query sees nothing and a padded key is seen by none, whatever it holds.
 """
 
 import dataclasses
-from typing import Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +22,18 @@ class Mask(Value):
     Args:
         causal: a key is seen by queries at its own position and later ones.
         window: a query sees itself and the window - 1 keys before it; needs causal.
-        query_segments: document of each query; keys of other documents are hidden. 0 is padding.
-        key_segments: document of each key.
-        start: position among the keys of the first query of each row; None is 0.
+        query_segments: [B, T] ints, the document of each query; keys of other documents are hidden. 0 is
+            padding.
+        key_segments: [B, S] ints, the document of each key.
+        start: [B] ints, the position among the keys of the first query of each row; None is 0.
     """
 
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     window: int | None = dataclasses.field(default=None, metadata={"static": True})
-    query_segments: Int[Array, "B T"] | None = None
-    key_segments: Int[Array, "B S"] | None = None
-    start: Int[Array, "B"] | None = None
+    # Any, because jax rebuilds trees with other things than arrays in their leaves.
+    query_segments: Any = None
+    key_segments: Any = None
+    start: Any = None
 
     def check(self) -> None:
         if self.window is not None and (self.window < 1 or not self.causal):
@@ -43,13 +45,13 @@ class Mask(Value):
         if (self.query_segments is None) != (self.key_segments is None):
             raise ConfigError("only one of query_segments and key_segments is given", where="mask", remedy="Give both.")
 
-    def within(self, query_segments: Int[Array, "B T"] | None, key_segments: Int[Array, "B S"] | None) -> Self:
+    def within(self, query_segments: Int[Array, "B T"] | None, key_segments: Int[Array, "B S"] | None) -> "Mask":
         """Returns the mask that also hides other documents; None adds nothing."""
         if query_segments is None:
             return self
         return dataclasses.replace(self, query_segments=query_segments, key_segments=key_segments)
 
-    def starting(self, start: Int[Array, "B"]) -> Self:
+    def starting(self, start: Int[Array, "B"]) -> "Mask":
         """Returns the mask for queries that begin at `start` among the keys."""
         return dataclasses.replace(self, start=start)
 

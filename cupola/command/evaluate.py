@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from cupola.command.options import begin
+from cupola.command.options import CONSOLE, begin
 from cupola.data.mixture import Mixture, Part
 from cupola.data.sources import Split, TextFiles
 from cupola.train.corpus import split
@@ -35,6 +34,5 @@ def evaluate(
     table.add_row("model", f"{score.bits_per_byte:.4f}", style="bold")
     for name, bits in compressed_bits_per_byte(mixture.documents()).items():
         table.add_row(name, f"{bits:.4f}")
-    console = Console()
-    console.print(table)
-    console.print(f"{score.tokens:,} tokens, {score.bytes:,.0f} bytes, {score.loss:.4f} nats a token", highlight=False)
+    CONSOLE.print(table)
+    CONSOLE.print(f"{score.tokens:,} tokens, {score.bytes:,.0f} bytes, {score.loss:.4f} nats a token", highlight=False)

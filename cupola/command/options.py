@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cupola.core import host
+from cupola.observe.log import CONSOLE as CONSOLE
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
 Overrides = Annotated[

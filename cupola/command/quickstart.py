@@ -4,19 +4,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cupola.command.complete import print_completion
-from cupola.command.options import Overrides, Runs, begin
-from cupola.command.train import fitted
+from cupola.command.options import CONSOLE, Overrides, Runs, begin
+from cupola.command.train import fitted, start
 from cupola.config.override import override
 from cupola.data.sources import PythonLibrary, TextFiles
 from cupola.models.completion import Sampling
 from cupola.recipes.quickstart import quickstart as recipe
-from cupola.train.folder import RunFolder
 from cupola.train.load import load
-from cupola.train.run import run
 
 PROMPT = "def read_lines(path):\n"
 """What the new model continues when it learnt from the Python library."""
@@ -30,19 +27,16 @@ def quickstart(
 ) -> None:
     """Trains a small language model on this machine, measures it, and lets you use it."""
     begin()
-    console = Console()
     source = PythonLibrary() if text is None else TextFiles(path=text)
-    made = override(fitted(recipe(source, minutes), "quickstart", console), overrides or [])
-    folder = RunFolder.create(runs, made)
-    console.print(f"run: {folder.path}", highlight=False)
-    summary = run(made, folder, console)
+    made = override(fitted(recipe(source, minutes), "quickstart"), overrides or [])
+    folder, summary = start(made, runs)
     if summary is None:
         raise typer.Exit(130)
-    console.print(_table(summary))
+    CONSOLE.print(_table(summary))
     trained = load(folder)
     prompt = PROMPT if text is None else ""
-    print_completion(trained, prompt, console, limit_tokens=120, sampling=Sampling(temperature=0.6), seed=0)
-    console.print(
+    print_completion(trained, prompt, limit_tokens=120, sampling=Sampling(temperature=0.6), seed=0)
+    CONSOLE.print(
         f"\nmodel card: {folder.card}   loss curve: {folder.curve}\n\ntry next:\n"
         f'  cupola complete {folder.path} "class Queue:"\n'
         f"  cupola train quickstart model.width=384 budget.minutes=20\n"

@@ -1,15 +1,14 @@
 """`cupola train`: a recipe, a configuration, or a run to go on with."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from cupola.command.options import Overrides, Runs, begin
+from cupola.command.options import CONSOLE, Overrides, Runs, begin
 from cupola.config import diff, text
 from cupola.config.override import override
-from cupola.core.errors import ConfigError
+from cupola.core.errors import ConfigError, CupolaError
 from cupola.observe import machine
 from cupola.recipes import book
 from cupola.recipes.hardware.machine import fit
@@ -30,35 +29,45 @@ def train(
     cupola train --resume runs/quickstart
     """
     begin()
-    console = Console()
     if resume is not None:
-        folder, made = _resumed(resume, [*([experiment] if experiment else []), *(overrides or [])], console)
+        folder, made = _resumed(resume, [*([experiment] if experiment else []), *(overrides or [])])
+        summary = run(made, folder, CONSOLE)
     elif experiment is None:
         raise ConfigError("nothing to train", where="train", remedy="Type `cupola train quickstart`, or --resume RUN.")
     else:
-        made = override(fitted(book.find(experiment), experiment, console), overrides or [])
-        folder = RunFolder.create(runs, made)
-    console.print(f"run: {folder.path}", highlight=False)
-    summary = run(made, folder, console)
-    if summary is not None:
-        console.print(f"held out: {summary['bits_per_byte']:.3f} bits per byte; see {folder.card}", highlight=False)
+        made = override(fitted(book.find(experiment), experiment), overrides or [])
+        folder, summary = start(made, runs)
+    if summary is None:
+        raise typer.Exit(130)
+    CONSOLE.print(f"held out: {summary['bits_per_byte']:.3f} bits per byte; see {folder.card}", highlight=False)
 
 
-def fitted(made: Experiment, name: str, console: Console) -> Experiment:
+def start(made: Experiment, runs: Path) -> tuple[RunFolder, dict[str, Any] | None]:
+    """Makes the run's folder and runs; a run that fails before its first checkpoint leaves no folder."""
+    folder = RunFolder.create(runs, made)
+    CONSOLE.print(f"run: {folder.path}", highlight=False)
+    try:
+        return folder, run(made, folder, CONSOLE)
+    except CupolaError:
+        folder.discard_unbegun()
+        raise
+
+
+def fitted(made: Experiment, name: str) -> Experiment:
     """Returns a recipe's experiment fitted to this machine, and says what that changed."""
     if name not in book.RECIPES:
         return made
     here = fit(made, machine.measure())
     if changes := diff.diff(made, here):
-        console.print(f"fitted to this machine:\n{diff.text(changes)}", highlight=False, markup=False)
+        CONSOLE.print(f"fitted to this machine:\n{diff.text(changes)}", highlight=False, markup=False, soft_wrap=True)
     return here
 
 
-def _resumed(path: Path, edits: list[str], console: Console) -> tuple[RunFolder, Experiment]:
+def _resumed(path: Path, edits: list[str]) -> tuple[RunFolder, Experiment]:
     folder = RunFolder.open(path)
     began = folder.experiment()
     made = override(began, edits)
     if made != began:
-        console.print(diff.text(diff.diff(began, made)), highlight=False, markup=False)
+        CONSOLE.print(diff.text(diff.diff(began, made)), highlight=False, markup=False, soft_wrap=True)
         folder.write(folder.config, text.show(made))
     return folder, made

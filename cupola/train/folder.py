@@ -6,6 +6,7 @@ Invariant: every file is written whole or not at all; what was there before a fa
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,6 +117,11 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json."""
         self.write(self.summary, json.dumps(summary, indent=2) + "\n")
+
+    def discard_unbegun(self) -> None:
+        """Removes the folder of a run that has no checkpoint: there is nothing in it to go on from."""
+        if not any(self.checkpoints.glob("step-*")):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> "RunFolder":
         """Takes the folder for this process.

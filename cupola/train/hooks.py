@@ -58,8 +58,8 @@ class Display(Hook):
         """Prints what a step needs."""
         self._speed.before_first(known)
         rows = dict(known.rows())
-        wanted = ("parameters", "optimizer", "temporaries", "peak", "model FLOPs")
-        self._progress.note("a step needs: " + ", ".join(f"{name} {rows[name]}" for name in wanted))
+        parts = ", ".join(f"{name} {rows[name]}" for name in ("parameters", "optimizer", "temporaries"))
+        self._progress.note(f"a step needs {rows['peak']} ({parts}) and {rows['model FLOPs']}FLOP")
 
     def after_step(self, done: Done) -> None:
         """Moves the display on."""

@@ -5,7 +5,6 @@ saved stays good.
 """
 
 import signal
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -13,15 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """While entered, SIGINT and SIGTERM set `asked` instead of ending the process.
+    """While entered, SIGINT and SIGTERM set `asked` instead of ending the process."""
 
-    Args:
-        note: told that the run is stopping.
-    """
-
-    def __init__(self, note: Callable[[str], None]):
+    def __init__(self) -> None:
         self.asked: signal.Signals | None = None
-        self._note = note
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -36,4 +30,3 @@ class Interrupt:
         if self.asked is not None:
             raise KeyboardInterrupt
         self.asked = signal.Signals(number)
-        self._note(f"{self.asked.name}: saving after this step (once more to stop at once)")

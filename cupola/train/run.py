@@ -35,45 +35,37 @@ def run(experiment: Experiment, folder: RunFolder, console: Console) -> dict[str
     def note(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    experiment.mesh.build()  # before minutes go by: too large a mesh is known now
     ledger = Ledger()
-    with folder, Interrupt(note) as interrupt:
+    with folder, Interrupt() as interrupt:
         with ledger.time(Cause.START):
             prepared = prepare(experiment, folder, note)
-            here = machine.measure()
         outcome = _train(prepared, folder, console, interrupt, ledger)
         if outcome.end is End.INTERRUPT:
             note(f"stopped after step {outcome.step:,}; everything is in {folder.path}")
             note(f"go on with: cupola train --resume {folder.path}")
             return None
-        summary = _finish(prepared, folder, outcome, here, ledger)
+        summary = _finish(prepared, folder, outcome, ledger)
         note(f"time went to:\n{ledger.text()}")
         return summary
 
 
 def _train(prepared: Prepared, folder: RunFolder, console: Console, interrupt: Interrupt, ledger: Ledger) -> Outcome:
-    here = machine.measure()
     with Progress(prepared.experiment.name, console=console) as progress:
-        lines = sinks.JSONL(folder.metrics)
         with ledger.time(Cause.START):
-            trainer = Trainer(prepared, folder, (), ledger)
-        try:
+            trainer, here = Trainer(prepared, folder, (), ledger), machine.measure()
+        with contextlib.closing(trainer):
             if (step := trainer.resume()) is not None:
                 progress.note(f"going on from step {step:,}, {trainer.seconds:.1f} s into the run")
+            lines = sinks.JSONL(folder.metrics)
             lines.truncate_after(trainer.step)
-            board = sinks.TensorBoard(folder.tensorboard, purge_step=trainer.step + 1)
-            record = sinks.Sinks(lines, board)
-            trainer.hooks = (Record(record, Speed(here)), Display(progress, Speed(here)))
-            try:
+            record = sinks.Sinks(lines, sinks.TensorBoard(folder.tensorboard, purge_step=trainer.step + 1))
+            with contextlib.closing(record):
+                trainer.hooks = (Record(record, Speed(here)), Display(progress, Speed(here)))
                 return trainer.run(interrupt)
-            finally:
-                record.close()
-        finally:
-            trainer.close()
 
 
-def _finish(
-    prepared: Prepared, folder: RunFolder, outcome: Outcome, here: machine.Machine, ledger: Ledger
-) -> dict[str, Any]:
+def _finish(prepared: Prepared, folder: RunFolder, outcome: Outcome, ledger: Ledger) -> dict[str, Any]:
     with ledger.time(Cause.EVALUATE):
         score = outcome.evaluator.all(outcome.params)
         held_out = split(prepared.experiment.data, Split.HELD_OUT).documents()
@@ -81,7 +73,7 @@ def _finish(
     tokens = sum(int(m.get("tokens", 0)) for m in sinks.read(folder.metrics))
     if not outcome.seconds:
         raise TrainingError("no step was done", where=str(folder.path), remedy="Give the run a longer budget.")
-    summary = report.summarize(prepared, outcome, score, compressed, tokens, here)
+    summary = report.summarize(prepared, outcome, score, compressed, tokens, machine.measure())
     report.draw(folder, summary)
     folder.write(folder.card, report.card(folder, prepared, summary))
     folder.write_summary(summary)

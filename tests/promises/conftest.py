@@ -32,7 +32,7 @@ class Watch(Hook):
 host.cache_compilations(Path(cache))
 folder = RunFolder.open(place)
 lines = JSONL(folder.metrics)
-with folder, Interrupt(print) as interrupt:
+with folder, Interrupt() as interrupt:
     trainer = Trainer(prepare(folder.experiment(), folder, print), folder, (Watch(),), Ledger())
     if fault == "forget the data position": trainer.loader.restore = lambda position: None
     trainer.resume()

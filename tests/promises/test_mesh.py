@@ -24,7 +24,7 @@ class Losses(Hook):
 
 def losses(made, begin, name):
     folder, hook = RunFolder.open(begin(name, made)), Losses()
-    with folder, Interrupt(print) as interrupt:
+    with folder, Interrupt() as interrupt:
         trainer = Trainer(prepare(made, folder, print), folder, (hook,), Ledger())
         trainer.run(interrupt)
         trainer.close()

@@ -23,6 +23,7 @@ def linear_cross_entropy(
     weights: Float[Array, "B T"],
     precision: Precision,
 ) -> Float[Array, ""]:
-    """Returns the weighted sum of negative log-probabilities; weight 0 hides even a NaN."""
-    seen = jnp.where((weights != 0)[..., None], x, 0)
-    return -jnp.sum(weights * linear_log_probs(seen, head, targets, precision))
+    """Returns the weighted sum of negative log-probabilities; weight 0 hides even a NaN or a target that is no token."""
+    counts = weights != 0
+    seen, real = jnp.where(counts[..., None], x, 0), jnp.where(counts, targets, 0)
+    return -jnp.sum(weights * linear_log_probs(seen, head, real, precision))

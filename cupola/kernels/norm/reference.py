@@ -21,5 +21,5 @@ def layer_norm(
     return (_row(scale, x) * centred / size + _row(offset, x)).astype(x.dtype)
 
 
-def _row(vector: Float[Array, "D"], x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
+def _row(vector: Float[Array, "D"], x: Float[Array, "*N D"]) -> Float[Array, "*#N D"]:
     return vector.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + vector.shape)

@@ -82,7 +82,7 @@ class Packed:
 
     def _draw_epoch(
         self, epoch: int
-    ) -> tuple[Int64[np.ndarray, "documents"], Int64[np.ndarray, "bounds"], Int64[np.ndarray, "rows"]]:
+    ) -> tuple[Int64[np.ndarray, " documents"], Int64[np.ndarray, " bounds"], Int64[np.ndarray, " rows"]]:
         """The order of documents, where each begins in that order, and the order of rows."""
         documents = _order(self.corpus.documents, self.seed, epoch, "documents")
         lengths = np.diff(self.corpus.offsets)[documents]
@@ -169,7 +169,7 @@ def _row(corpus: TokenCorpus, pieces: list[_Piece], length_tokens: int) -> Row:
     return row
 
 
-def _order(count: int, seed: int, epoch: int, stream: str) -> Int64[np.ndarray, "count"]:
+def _order(count: int, seed: int, epoch: int, stream: str) -> Int64[np.ndarray, " count"]:
     """Draws a permutation. Only raw Philox words are used: numpy keeps those the same for ever."""
     counter = np.asarray([0, 0, 0, ("documents", "rows").index(stream)], np.uint64)
     generator = np.random.Philox(key=np.asarray([seed, epoch], np.uint64), counter=counter)

@@ -184,7 +184,8 @@ class HeldOut(Source):
     """One side of a source of which some documents are held out.
 
     A document's side depends on its name alone, so it is the same on every machine and stays so
-    when documents are added. Of a source that is one document, the tail is held out.
+    when documents are added. Where so few documents hold out none, the one whose name falls
+    nearest is held out; of a source that is one document, the tail.
 
     Args:
         source: what to split.
@@ -205,17 +206,26 @@ class HeldOut(Source):
         if self.split is Split.ALL:
             yield from documents
             return
-        first = list(itertools.islice(documents, 2))
+        # Of so many documents, none would be held out once in 20,000 times.
+        first = list(itertools.islice(documents, math.ceil(10 / self.fraction)))
         if len(first) < 2:
             yield from map(self._part, first)
             return
-        places: list[float] = []
+        bound = max(self.fraction, math.nextafter(min(_place(document.name) for document in first), 1))
+        any_left = False
         for document in itertools.chain(first, documents):
-            places.append(_place(document.name))
-            if (places[-1] < self.fraction) == (self.split is Split.HELD_OUT):
+            held = _place(document.name) < bound
+            any_left = any_left or not held
+            if held == (self.split is Split.HELD_OUT):
                 yield document
-        if not min(places) < self.fraction <= max(places):
-            self._refuse(sorted(places))
+        if not any_left:
+            # With three times as many as leave one on average, none is left once in twenty.
+            need = math.ceil(3 / (1 - self.fraction))
+            raise DataError(
+                f"fraction={self.fraction:g} leaves no document to learn from",
+                where=type(self.source).__name__,
+                remedy=f"Use about {need} documents or more, or a smaller fraction.",
+            )
 
     def _part(self, document: Document) -> Document:
         held = math.ceil(len(document.text) * self.fraction)
@@ -229,18 +239,6 @@ class HeldOut(Source):
             )
         text = document.text[cut:] if self.split is Split.HELD_OUT else document.text[:cut]
         return Document(document.name, text)
-
-    def _refuse(self, places: list[float]) -> None:
-        none_held = places[0] >= self.fraction
-        nearest = (math.floor(places[0] * 1000) + 1) / 1000 if none_held else math.floor(places[-1] * 1000) / 1000
-        # With three times as many as hold out one on average, a side is empty once in twenty.
-        need = math.ceil(3 / min(self.fraction, 1 - self.fraction))
-        instead = f", or fraction={nearest:g}" if places[0] < nearest <= places[-1] else ""
-        raise DataError(
-            f"of {len(places)} documents, fraction={self.fraction:g} {'holds out' if none_held else 'leaves'} none",
-            where=type(self.source).__name__,
-            remedy=f"Use about {need} documents or more{instead}.",
-        )
 
 
 def _place(name: str) -> float:

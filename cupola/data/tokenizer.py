@@ -162,7 +162,7 @@ class Tokenizer:
         canonical = json.dumps(json.loads(self._inner.to_str()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def encode(self, text: str) -> Int32[np.ndarray, "T"]:
+    def encode(self, text: str) -> Int32[np.ndarray, " T"]:
         """Returns the token ids of a text, without any special token.
 
         Raises:
@@ -170,7 +170,7 @@ class Tokenizer:
         """
         return np.asarray(self._inner.encode(_checked(text), add_special_tokens=False).ids, np.int32)
 
-    def encode_all(self, texts: Iterable[str]) -> Iterator[Int32[np.ndarray, "T"]]:
+    def encode_all(self, texts: Iterable[str]) -> Iterator[Int32[np.ndarray, " T"]]:
         """Yields the token ids of each text, as `encode` gives them, on all threads of the machine."""
         for batch in _batches(map(_checked, texts)):
             for encoding in self._inner.encode_batch_fast(batch, add_special_tokens=False):

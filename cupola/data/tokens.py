@@ -40,9 +40,9 @@ class TokenCorpus:
         tokenizer: fingerprint of the tokenizer.
     """
 
-    tokens: UInt[np.ndarray, "tokens"]
-    offsets: Int64[np.ndarray, "bounds"]
-    document_bytes: Int64[np.ndarray, "documents"]
+    tokens: UInt[np.ndarray, " tokens"]
+    offsets: Int64[np.ndarray, " bounds"]
+    document_bytes: Int64[np.ndarray, " documents"]
     vocabulary: int
     end: int
     tokenizer: str

@@ -34,7 +34,9 @@ class Growing:
             values=jnp.zeros((batch, capacity, heads, width), dtype),
         )
 
-    def extend(self, key: Float[Array, "B T K C"], value: Float[Array, "B T K C"], start: Int[Array, "B"]) -> "Growing":
+    def extend(
+        self, key: Float[Array, "B T K C"], value: Float[Array, "B T K C"], start: Int[Array, " B"]
+    ) -> "Growing":
         """Returns the view with these keys and values written from position `start` of each row on.
 
         The caller sees to it that start + T is within the capacity: inside a compiled step nothing

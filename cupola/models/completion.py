@@ -114,7 +114,7 @@ def _next(
     return _draw(logits, sampling, jax.random.fold_in(key, at + 1)), hidden.aside.view
 
 
-def _draw(logits: Float[Array, "V"], sampling: Sampling, key: Key[Array, ""]) -> tuple[Array, Array]:
+def _draw(logits: Float[Array, " V"], sampling: Sampling, key: Key[Array, ""]) -> tuple[Array, Array]:
     """Returns (token, log-probability)."""
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     if sampling.temperature == 0:
@@ -124,7 +124,7 @@ def _draw(logits: Float[Array, "V"], sampling: Sampling, key: Key[Array, ""]) ->
     return token, log_probs[token]
 
 
-def cut(logits: Float[Array, "V"], sampling: Sampling) -> Float[Array, "V"]:
+def cut(logits: Float[Array, " V"], sampling: Sampling) -> Float[Array, " V"]:
     """Returns the logits with those of tokens that may not be drawn at -inf.
 
     The likeliest token always stays. Source: Holtzman et al. 2020, section 3.1 (top-p).

@@ -3,6 +3,7 @@
 Invariant: called again on the same folder, it goes on from wherever the last call stopped.
 """
 
+import contextlib
 from typing import Any
 
 from rich.console import Console

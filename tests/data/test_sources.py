@@ -159,14 +159,18 @@ def test_one_document_too_short_to_split_says_how_long_it_must_be():
     assert [d.text for d in long_enough.documents()] == ["a"]
 
 
+@pytest.mark.parametrize("count", [2, 5])
+def test_of_few_documents_one_is_held_out(count):
+    train, held, _ = (names(HeldOut(source=given(count), fraction=0.0001, split=split)) for split in Split)
+    assert len(held) == 1
+    assert sorted(train + held) == names(given(count))
+
+
 @pytest.mark.parametrize("split", [Split.TRAIN, Split.HELD_OUT])
-@pytest.mark.parametrize("fraction", [0.0001, 0.9999])
-def test_an_empty_side_is_refused_from_both_and_the_remedy_works(split, fraction):
-    source = HeldOut(source=given(5), fraction=fraction, split=split)
-    error = refusal(source)
-    assert "documents or more" in error.remedy
-    mended = source.replace("fraction", float(error.remedy.split("fraction=")[1].rstrip(".")))
-    assert names(mended)
+def test_a_fraction_that_leaves_nothing_is_refused_from_both_sides(split):
+    error = refusal(HeldOut(source=given(5), fraction=0.9999, split=split))
+    assert "smaller fraction" in error.remedy
+    assert names(HeldOut(source=given(5), fraction=0.4, split=split))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, float("nan")])

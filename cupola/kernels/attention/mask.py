@@ -51,7 +51,7 @@ class Mask(Value):
             return self
         return dataclasses.replace(self, query_segments=query_segments, key_segments=key_segments)
 
-    def starting(self, start: Int[Array, "B"]) -> "Mask":
+    def starting(self, start: Int[Array, " B"]) -> "Mask":
         """Returns the mask for queries that begin at `start` among the keys."""
         return dataclasses.replace(self, start=start)
 

@@ -124,7 +124,7 @@ def _blocks(mask: Mask, queries: int, keys: int) -> list[_Block]:
 
 def _scores(
     folded: Float[Array, "B K GT C"], keys: Float[Array, "B K S C"], block: _Block, mask: Mask, precision: Precision
-) -> Float[Array, "B K S GT"]:
+) -> Float[Array, "B K _ GT"]:
     """Returns the transposed scores of a block, hidden ones at HIDDEN."""
     scores = product(keys[:, :, block.keys], folded, (3, 3), precision, batch=2)
     queries = block.queries.stop - block.queries.start

@@ -90,11 +90,11 @@ def _logits(x: Float[Array, "N D"], head: Float[Array, "V D"], precision: Precis
     return logits, top, jnp.sum(jnp.exp(logits - top[None]), 0)
 
 
-def _hit(logits: Float[Array, "V N"], targets: Int[Array, "N"]):
+def _hit(logits: Float[Array, "V N"], targets: Int[Array, " N"]):
     return jax.lax.broadcasted_iota(targets.dtype, logits.shape, 0) == targets[None]
 
 
-def _at(logits: Float[Array, "V N"], targets: Int[Array, "N"]) -> Float[Array, "N"]:
+def _at(logits: Float[Array, "V N"], targets: Int[Array, " N"]) -> Float[Array, " N"]:
     return jnp.sum(jnp.where(_hit(logits, targets), logits, 0), 0)
 
 

@@ -27,7 +27,7 @@ class Int8:
     """
 
     values: Int8Array[Array, "*K F"]
-    scales: Float[Array, "F"]
+    scales: Float[Array, " F"]
 
     @classmethod
     def quantize(cls, weight: Float[Array, "K F"]) -> "Int8":

@@ -15,7 +15,7 @@ LAYER_NORM = Operation(
 
 
 def rms_norm(
-    x: Float[Array, "*N D"], scale: Float[Array, "D"], *, epsilon: float, implementation: str | None = None
+    x: Float[Array, "*N D"], scale: Float[Array, " D"], *, epsilon: float, implementation: str | None = None
 ) -> Float[Array, "*N D"]:
     """Returns scale * x / sqrt(mean(x^2) + epsilon).
 
@@ -29,8 +29,8 @@ def rms_norm(
 
 def layer_norm(
     x: Float[Array, "*N D"],
-    scale: Float[Array, "D"],
-    offset: Float[Array, "D"],
+    scale: Float[Array, " D"],
+    offset: Float[Array, " D"],
     *,
     epsilon: float,
     implementation: str | None = None,

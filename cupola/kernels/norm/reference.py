@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def rms_norm(x: Float[Array, "*N D"], scale: Float[Array, "D"], epsilon: float) -> Float[Array, "*N D"]:
+def rms_norm(x: Float[Array, "*N D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "*N D"]:
     """Returns scale * x / sqrt(mean(x^2) + epsilon)."""
     wide = x.astype(jnp.float32)
     size = jnp.sqrt(jnp.mean(wide**2, -1, keepdims=True) + epsilon)
@@ -12,7 +12,7 @@ def rms_norm(x: Float[Array, "*N D"], scale: Float[Array, "D"], epsilon: float) 
 
 
 def layer_norm(
-    x: Float[Array, "*N D"], scale: Float[Array, "D"], offset: Float[Array, "D"], epsilon: float
+    x: Float[Array, "*N D"], scale: Float[Array, " D"], offset: Float[Array, " D"], epsilon: float
 ) -> Float[Array, "*N D"]:
     """Returns scale * (x - mean) / sqrt(var + epsilon) + offset."""
     wide = x.astype(jnp.float32)
@@ -21,5 +21,5 @@ def layer_norm(
     return (_row(scale, x) * centred / size + _row(offset, x)).astype(x.dtype)
 
 
-def _row(vector: Float[Array, "D"], x: Float[Array, "*N D"]) -> Float[Array, "*#N D"]:
+def _row(vector: Float[Array, " D"], x: Float[Array, "*N D"]) -> Float[Array, "*#N D"]:
     return vector.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + vector.shape)

@@ -1,12 +1,11 @@
 """`cupola complete`: a trained model goes on with a text."""
 
-from pathlib import Path
 from typing import Annotated
 
 import jax
 import typer
 
-from cupola.command.options import CONSOLE, begin
+from cupola.command.options import Run, Step, begin
 from cupola.models.completion import Sampling
 from cupola.models.completion import complete as completed
 from cupola.train.folder import RunFolder
@@ -14,16 +13,20 @@ from cupola.train.load import Trained, load
 
 
 def complete(
-    run: Annotated[Path, typer.Argument(help="Folder of the run, such as runs/quickstart.")],
+    run: Run,
     prompt: Annotated[str, typer.Argument(help="The text to go on with.")] = "",
-    tokens: Annotated[int, typer.Option(help="At most so many tokens.")] = 200,
+    tokens: Annotated[int, typer.Option(min=1, help="At most so many tokens, as far as the context reaches.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from so many of the likeliest tokens.")] = None,
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of this probability.")] = 0.95,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
-    step: Annotated[int | None, typer.Option(help="Of the checkpoint; the latest if not given.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    step: Step = None,
 ) -> None:
-    """Continues a text with a trained model, streaming."""
+    """Continues a text with a trained model.
+
+    \b
+    cupola complete runs/quickstart "def read_lines(path):"
+    """
     begin()
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     trained = load(RunFolder.open(run), step)
@@ -36,7 +39,8 @@ def print_completion(trained: Trained, prompt: str, *, limit_tokens: int, sampli
     prompt_tokens = [tokenizer.end, *tokenizer.encode(prompt).tolist()]
     limit_tokens = min(limit_tokens, max(trained.model.max_length - len(prompt_tokens), 1))
     stream = tokenizer.stream()
-    CONSOLE.print(prompt, style="bold", end="", highlight=False, markup=False, soft_wrap=True)
+    # Not the console's print, which would take ":key:" for a picture and tabs for spaces.
+    typer.secho(prompt, bold=True, nl=False)
     drawn = completed(
         trained.model,
         trained.params,
@@ -48,6 +52,5 @@ def print_completion(trained: Trained, prompt: str, *, limit_tokens: int, sampli
     for each in drawn:
         if each.token == tokenizer.end:
             break
-        CONSOLE.print(stream.feed(each.token), end="", highlight=False, markup=False, soft_wrap=True)
-        CONSOLE.file.flush()
-    CONSOLE.print(stream.flush(), highlight=False, markup=False, soft_wrap=True)
+        typer.echo(stream.feed(each.token), nl=False)
+    typer.echo(stream.flush())

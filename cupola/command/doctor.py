@@ -2,14 +2,15 @@
 
 from rich.table import Table
 
-from cupola.command.options import CONSOLE, begin
+from cupola.command.options import CONSOLE, begin, say
+from cupola.layers.repeat import Form
 from cupola.observe import machine
 from cupola.recipes.hardware.machine import fit
 from cupola.recipes.quickstart import quickstart
 
 
 def doctor() -> None:
-    """Prints what this machine has, can run, and its measured matmul rate and bandwidth."""
+    """Shows what this machine has, can run, and how fast it is."""
     begin()
     here = machine.measure()
     table = Table(title="this machine", title_justify="left", show_header=False)
@@ -17,7 +18,5 @@ def doctor() -> None:
         table.add_row(what, value)
     CONSOLE.print(table)
     made = fit(quickstart(), here)
-    CONSOLE.print(
-        f"models train here with {made.precision.compute.name} products, layers {made.model.stack.form.value}ed",
-        highlight=False,
-    )
+    layers = {Form.SCAN: "scanned", Form.UNROLL: "unrolled"}[made.model.stack.form]
+    say(f"models train here with {made.precision.compute.name} products, layers {layers}")

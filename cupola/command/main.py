@@ -4,6 +4,7 @@ Not here: what they do (each in its own file). Invariant: a mistake of the user 
 that says what to type, exit code 2, and no traceback.
 """
 
+import io
 import sys
 
 import typer
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Define, train and use foundation models.",
+    help="Define, train and use foundation models. Begin with: cupola quickstart",
 )
 app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
@@ -37,6 +38,10 @@ def version() -> None:
 
 def main() -> None:
     """Runs a command; exit codes: 0 done, 2 a mistake to mend, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character shows "?" for it, rather than ending the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     log.set_up()
     try:
         app()

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cupola.command.options import CONSOLE, Overrides, Runs, begin
-from cupola.config import diff, text
+from cupola.command.options import CONSOLE, NAMED, Overrides, Runs, begin, say
+from cupola.config import diff
 from cupola.config.override import override
 from cupola.core.errors import ConfigError, CupolaError
 from cupola.observe import machine
@@ -18,15 +18,19 @@ from cupola.train.run import run
 
 
 def train(
-    experiment: Annotated[str | None, typer.Argument(help="A recipe, a run's folder, or a file of its text.")] = None,
+    experiment: Annotated[str | None, NAMED] = None,
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Trains a model; changes are given as path=value.
+    """Trains a model, or goes on with a run.
 
+    \b
     cupola train quickstart model.width=384 budget.minutes=10
     cupola train --resume runs/quickstart
+    cupola train --resume runs/quickstart budget.minutes=20
+
+    Ctrl-C saves and stops; once more stops at once, at the last checkpoint.
     """
     begin()
     if resume is not None:
@@ -39,13 +43,13 @@ def train(
         folder, summary = start(made, runs)
     if summary is None:
         raise typer.Exit(130)
-    CONSOLE.print(f"held out: {summary['bits_per_byte']:.3f} bits per byte; see {folder.card}", highlight=False)
+    say(f"held out: {summary['bits_per_byte']:.3f} bits per byte; see {folder.card}")
 
 
 def start(made: Experiment, runs: Path) -> tuple[RunFolder, dict[str, Any] | None]:
     """Makes the run's folder and runs; a run that fails before its first checkpoint leaves no folder."""
     folder = RunFolder.create(runs, made)
-    CONSOLE.print(f"run: {folder.path}", highlight=False)
+    say(f"run: {folder.path}")
     try:
         return folder, run(made, folder, CONSOLE)
     except CupolaError:
@@ -59,7 +63,7 @@ def fitted(made: Experiment, name: str) -> Experiment:
         return made
     here = fit(made, machine.measure())
     if changes := diff.diff(made, here):
-        CONSOLE.print(f"fitted to this machine:\n{diff.text(changes)}", highlight=False, markup=False, soft_wrap=True)
+        say(f"fitted to this machine:\n{diff.text(changes)}")
     return here
 
 
@@ -68,6 +72,5 @@ def _resumed(path: Path, edits: list[str]) -> tuple[RunFolder, Experiment]:
     began = folder.experiment()
     made = override(began, edits)
     if made != began:
-        CONSOLE.print(diff.text(diff.diff(began, made)), highlight=False, markup=False, soft_wrap=True)
-        folder.write(folder.config, text.show(made))
+        say(diff.text(diff.diff(began, made)))
     return folder, made

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cupola.config import text
+from cupola.core.errors import DataError
 from cupola.data.mixture import Mixture
 from cupola.data.sources import HeldOut, Split
 from cupola.data.tokenizer import Tokenizer
@@ -48,10 +49,11 @@ def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], Non
         note: told, in a line, of each thing that is made.
 
     Raises:
-        DataError: a source is missing, empty, binary or too small.
+        DataError: a source is missing, empty, binary or too small, or the run began with another.
         TokenizerError: the tokenizer named cannot be read, or has another vocabulary than the model.
     """
     data = experiment.data
+    _check_same(folder.experiment().data, data)
     sides = {"train": split(data, Split.TRAIN), "held_out": split(data, Split.HELD_OUT)}
     if folder.tokenizer.is_file() or data.tokenizer is not None:
         tokenizer = Tokenizer.load(folder.tokenizer if folder.tokenizer.is_file() else data.tokenizer or "")
@@ -82,3 +84,13 @@ def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], Non
             f"{size['size_tokens']:,} tokens"
         )
     return Prepared(experiment, tokenizer, corpora["train"], corpora["held_out"])
+
+
+def _check_same(began: Data, now: Data) -> None:
+    for name in ("mixture", "held_out", "tokenizer"):
+        if getattr(began, name) != getattr(now, name):
+            raise DataError(
+                "a run that goes on reads what it began with",
+                where=f"data.{name}",
+                remedy="Leave it as it was, or start a new run.",
+            )

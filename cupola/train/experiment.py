@@ -5,6 +5,7 @@ Invariant: two equal experiments on the same machine give the same losses, bit f
 budget is in steps.
 """
 
+import re
 from typing import Any
 
 from cupola.checkpoint.retain import Retention
@@ -16,6 +17,15 @@ from cupola.core.partition import Rules
 from cupola.data.mixture import Mixture
 from cupola.models.decoder import Decoder
 from cupola.optim.learner import Learner
+
+NAME = re.compile(r"[^\W_][\w.-]*")
+"""What a run, and so its folder, may be called."""
+
+
+def _check_count(value: Value, name: str) -> None:
+    """Checks that a field is 1 or more, or None where it may be."""
+    if (count := getattr(value, name)) is not None and count < 1:
+        raise ConfigError(f"{count} is too few", where=name, remedy="Use 1 or more.")
 
 
 class Budget(Value):
@@ -86,8 +96,9 @@ class Data(Value):
 
     def check(self) -> None:
         for name in ("batch", "length_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{getattr(self, name)} is too few", where=name, remedy="Use 1 or more.")
+            _check_count(self, name)
+        if not 0 < self.held_out < 1:
+            raise ConfigError(f"{self.held_out} is no share", where="held_out", remedy="Use a number such as 0.05.")
 
 
 class Evaluation(Value):
@@ -109,7 +120,9 @@ class Evaluation(Value):
 
     def check(self) -> None:
         if self.times < 0:
-            raise ConfigError(f"times={self.times}", where="times", remedy="Use 0 to score only at the end.")
+            raise ConfigError(f"{self.times} is too few", where="times", remedy="Use 0 to score only at the end.")
+        for name in ("rows", "batch", "length_tokens", "stride_tokens"):
+            _check_count(self, name)
 
 
 class Saving(Value):
@@ -167,6 +180,12 @@ class Experiment(Value):
         return {"precision": self.precision}
 
     def check(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"{self.name!r} cannot name a folder",
+                where="name",
+                remedy="Use letters, digits, '-', '_' and '.', and begin with none of the last three.",
+            )
         longest = max(self.data.length_tokens, self.evaluation.length_tokens or 0)
         if longest > self.model.max_length:
             raise ConfigError(
@@ -174,9 +193,10 @@ class Experiment(Value):
                 where="data.length_tokens",
                 remedy=f"Use data.length_tokens={self.model.max_length} or less, or model.max_length={longest}.",
             )
+        _check_count(self, "micro_batches")
         rows = self.mesh.data * self.mesh.fsdp * self.micro_batches
-        if self.micro_batches < 1 or self.data.batch % rows:
-            above = -(-self.data.batch // max(rows, 1)) * max(rows, 1)
+        if self.data.batch % rows:
+            above = -(-self.data.batch // rows) * rows
             raise ConfigError(
                 f"a batch of {self.data.batch} rows does not divide into micro_batches={self.micro_batches} "
                 f"x mesh.data={self.mesh.data} x mesh.fsdp={self.mesh.fsdp}",

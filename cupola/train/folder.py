@@ -55,10 +55,14 @@ class RunFolder:
                 except FileExistsError:
                     number += 1
                     path = base.with_name(f"{base.name}-{number}")
-            folder = cls(path)
-            folder.write(folder.config, text.show(experiment))
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
+        folder = cls(path)
+        try:
+            folder.write(folder.config, text.show(experiment))
+        except TrainingError:
+            folder.discard_unbegun()
+            raise
         return folder
 
     @classmethod
@@ -112,7 +116,7 @@ class RunFolder:
             with whole(path) as unfinished:
                 unfinished.write_text(content, encoding="utf-8")
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json."""
@@ -139,7 +143,7 @@ class RunFolder:
                 remedy="Wait for it, stop it, or start a run of another name.",
             ) from None
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -148,9 +152,10 @@ class RunFolder:
             self._lock = None
 
 
-def _unwritable(path: Path, error: OSError) -> TrainingError:
+def unwritable(path: Path, error: OSError) -> TrainingError:
+    """Returns what the user is told of a file that could not be written."""
     return TrainingError(
         f"could not be written ({error.strerror or error})",
-        where=os.fspath(path),
+        where=os.fspath(error.filename or path),
         remedy="Free some space or name another folder with --runs; what was saved before is whole.",
     )

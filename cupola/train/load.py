@@ -7,7 +7,7 @@ import dataclasses
 
 import jax
 
-from cupola.checkpoint.store import Checkpoints
+from cupola.checkpoint.store import Checkpoints, Fallback
 from cupola.core.module import Tree
 from cupola.data.tokenizer import Tokenizer
 from cupola.models.decoder import Decoder
@@ -42,12 +42,14 @@ def load(folder: RunFolder, step: int | None = None) -> Trained:
     """Returns the model of a run at a step, or at its latest checkpoint.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or it is damaged.
+        CheckpointError: there is no such checkpoint, or it is damaged; of a damaged latest one, the
+            newest whole one takes the place, with a warning.
         TokenizerError: the tokenizer is missing, corrupt, or of another vocabulary.
     """
     experiment = folder.experiment()
     tokenizer = folder.load_tokenizer()
     with Checkpoints(folder.checkpoints, retention=experiment.saving.retention) as checkpoints:
-        state, _, held = checkpoints.restore(abstract(experiment), step)
+        fallback = Fallback.OLDER if step is None else Fallback.REFUSE
+        state, _, held = checkpoints.restore(abstract(experiment), step, fallback=fallback)
     params = experiment.learner.averaged(state.learner, state.params)
     return Trained(experiment, jax.device_put(params, jax.devices()[0]), tokenizer, held.step)

@@ -76,6 +76,7 @@ class Outcome:
         end: why it ended.
         step: how many steps are done.
         seconds: of training, over all resumes.
+        tokens: trained on, over all resumes, padding not counted.
         params: to evaluate and keep: the running average where the learner keeps one.
         evaluator: that scores them.
         skipped: steps skipped for gradients that were not finite.
@@ -84,6 +85,7 @@ class Outcome:
     end: End
     step: int
     seconds: float
+    tokens: int
     params: Tree
     evaluator: Evaluator
     skipped: int
@@ -112,7 +114,7 @@ class Trainer:
         )
         self.checkpoints = Checkpoints(folder.checkpoints, retention=experiment.saving.retention)
         self.state = initial(experiment, self.mesh)
-        self.step, self._seconds_before = 0, 0.0
+        self.step, self.tokens, self._seconds_before = 0, 0, 0.0
         self._saved_step, self._saved_seconds = -1, 0.0
         self._pending: tuple[Done, dict[str, jax.Array]] | None = None
 
@@ -139,7 +141,7 @@ class Trainer:
         with self.ledger.time(Cause.CHECKPOINT):
             self.state, extra, _ = self.checkpoints.restore(self.state, fallback=Fallback.OLDER)
         self.loader.restore(extra["data"])
-        self.step, self._seconds_before = int(self.state.step), extra["seconds"]
+        self.step, self.tokens, self._seconds_before = int(self.state.step), extra["tokens"], extra["seconds"]
         self._saved_step, self._saved_seconds = self.step, self.seconds
         return self.step
 
@@ -151,9 +153,28 @@ class Trainer:
             CheckpointError: a checkpoint could not be written; older ones are whole.
         """
         self.save()
+        if not self._is_over(interrupt):
+            self._train(interrupt)
+        self.save()
+        with self.ledger.time(Cause.CHECKPOINT):
+            self.checkpoints.wait()
+        return Outcome(
+            end=End.INTERRUPT if interrupt.asked else End.BUDGET,
+            step=self.step,
+            seconds=self.seconds,
+            tokens=self.tokens,
+            params=self._params(),
+            evaluator=self.evaluator,
+            skipped=int(self.state.learner.skipped),
+        )
+
+    def _is_over(self, interrupt: Interrupt) -> bool:
+        return interrupt.asked is not None or self.experiment.budget.is_spent(self.step, self.seconds)
+
+    def _train(self, interrupt: Interrupt) -> None:
         compiled = self._compile()
         due = self._evaluations()
-        while not interrupt.asked and not self.experiment.budget.is_spent(self.step, self.seconds):
+        while not self._is_over(interrupt):
             with self.ledger.time(Cause.DATA):
                 batch = next(self.loader)
             with self.ledger.time(Cause.STEP):
@@ -163,23 +184,13 @@ class Trainer:
                 self._report()
                 self.step += 1
                 trained = int(np.sum(batch.weights > 0))
+                self.tokens += trained
                 self._pending = Done(self.step, progress, self.seconds, trained, {}), metrics
-            if due and progress >= due[0]:
-                due = [at for at in due if at > progress]
+            if len(left := self._evaluations()) < len(due):
+                due = left
                 self._evaluate()
             if self._save_is_due():
                 self.save()
-        self.save()
-        with self.ledger.time(Cause.CHECKPOINT):
-            self.checkpoints.wait()
-        return Outcome(
-            end=End.INTERRUPT if interrupt.asked else End.BUDGET,
-            step=self.step,
-            seconds=self.seconds,
-            params=self._params(),
-            evaluator=self.evaluator,
-            skipped=int(self.state.learner.skipped),
-        )
 
     def save(self) -> None:
         """Begins to write a checkpoint of this moment, in the background, unless it stands already."""
@@ -187,7 +198,7 @@ class Trainer:
         if self.step == self._saved_step:
             return
         with self.ledger.time(Cause.CHECKPOINT):
-            extra = {"data": self.loader.state(), "seconds": self.seconds}
+            extra = {"data": self.loader.state(), "seconds": self.seconds, "tokens": self.tokens}
             self.checkpoints.save(self.step, self.state, extra=extra)
         self._saved_step, self._saved_seconds = self.step, self.seconds
 
@@ -240,7 +251,7 @@ class Trainer:
             hook.after_evaluation(self.step, score)
 
     def _evaluations(self) -> list[float]:
-        """The shares of the budget at which evaluations are still due."""
+        """The shares of the budget at which evaluations are still due; saved and resumed, they are the same."""
         times = self.experiment.evaluation.times
         now = self.experiment.budget.progress(self.step, self.seconds)
         return [at for i in range(times) if (at := (i + 1) / (times + 1)) > now]

@@ -19,13 +19,12 @@ from cupola.train.loop import Outcome
 
 
 def summarize(
-    prepared: Prepared, outcome: Outcome, score: Score, compressed: dict[str, float], tokens: int, machine: Machine
+    prepared: Prepared, outcome: Outcome, score: Score, compressed: dict[str, float], machine: Machine
 ) -> dict[str, Any]:
     """Returns the numbers of a run, as summary.json holds them.
 
     Args:
         compressed: bits per byte of gzip and xz on the same documents.
-        tokens: trained on in all.
     """
     model, data = prepared.experiment.model, prepared.experiment.data
     step_flops = 3 * model.flops(data.batch, data.length_tokens)
@@ -37,8 +36,8 @@ def summarize(
         "held_out_loss": score.loss,
         "held_out_bytes": round(score.bytes),
         "parameters": model.count(),
-        "tokens": tokens,
-        "tokens_per_second": tokens / outcome.seconds,
+        "tokens": outcome.tokens,
+        "tokens_per_second": outcome.tokens / outcome.seconds,
         "matmul_share": machine.share(outcome.step * step_flops / outcome.seconds),
         "seconds": outcome.seconds,
         "steps": outcome.step,

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cupola.core.errors import TrainingError
+from cupola.config import text
 from cupola.data.sources import Split
 from cupola.observe import machine, sinks
 from cupola.observe.goodput import Cause, Ledger
@@ -17,10 +17,11 @@ from cupola.train import report
 from cupola.train.corpus import Prepared, prepare, split
 from cupola.train.evaluate import compressed_bits_per_byte
 from cupola.train.experiment import Experiment
-from cupola.train.folder import RunFolder
+from cupola.train.folder import RunFolder, unwritable
 from cupola.train.hooks import Display, Record, Speed
 from cupola.train.interrupt import Interrupt
 from cupola.train.loop import End, Outcome, Trainer
+from cupola.train.state import check_layout
 
 
 def run(experiment: Experiment, folder: RunFolder, console: Console) -> dict[str, Any] | None:
@@ -34,21 +35,28 @@ def run(experiment: Experiment, folder: RunFolder, console: Console) -> dict[str
     """
 
     def note(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-    experiment.mesh.build()  # before minutes go by: too large a mesh is known now
     ledger = Ledger()
-    with folder, Interrupt() as interrupt:
-        with ledger.time(Cause.START):
-            prepared = prepare(experiment, folder, note)
-        outcome = _train(prepared, folder, console, interrupt, ledger)
-        if outcome.end is End.INTERRUPT:
-            note(f"stopped after step {outcome.step:,}; everything is in {folder.path}")
-            note(f"go on with: cupola train --resume {folder.path}")
-            return None
-        summary = _finish(prepared, folder, outcome, ledger)
-        note(f"time went to:\n{ledger.text()}")
-        return summary
+    try:
+        with folder:
+            check_layout(experiment)
+            with ledger.time(Cause.START):
+                prepared = prepare(experiment, folder, note)
+            # Only steps need a gentle end: whatever stands before and after them is done again.
+            with Interrupt() as interrupt:
+                outcome = _train(prepared, folder, console, interrupt, ledger)
+            if outcome.end is End.BUDGET:
+                summary = _finish(prepared, folder, outcome, ledger)
+                note(f"time went to:\n{ledger.text()}")
+                return summary
+            note(f"stopped after step {outcome.step:,}")
+    except KeyboardInterrupt:
+        note("stopped at once")
+    except OSError as error:
+        raise unwritable(folder.path, error) from error
+    note(f"everything is in {folder.path}; go on with: cupola train --resume {folder.path}")
+    return None
 
 
 def _train(prepared: Prepared, folder: RunFolder, console: Console, interrupt: Interrupt, ledger: Ledger) -> Outcome:
@@ -58,6 +66,8 @@ def _train(prepared: Prepared, folder: RunFolder, console: Console, interrupt: I
         with contextlib.closing(trainer):
             if (step := trainer.resume()) is not None:
                 progress.note(f"going on from step {step:,}, {trainer.seconds:.1f} s into the run")
+            # Not before what was saved fits it: a change that does not fit leaves the text as it was.
+            folder.write(folder.config, text.show(prepared.experiment))
             lines = sinks.JSONL(folder.metrics)
             lines.truncate_after(trainer.step)
             record = sinks.Sinks(lines, sinks.TensorBoard(folder.tensorboard, purge_step=trainer.step + 1))
@@ -71,10 +81,7 @@ def _finish(prepared: Prepared, folder: RunFolder, outcome: Outcome, ledger: Led
         score = outcome.evaluator.all(outcome.params)
         held_out = split(prepared.experiment.data, Split.HELD_OUT).documents()
         compressed = compressed_bits_per_byte(held_out)
-    tokens = sum(int(m.get("tokens", 0)) for m in sinks.read(folder.metrics))
-    if not outcome.seconds:
-        raise TrainingError("no step was done", where=str(folder.path), remedy="Give the run a longer budget.")
-    summary = report.summarize(prepared, outcome, score, compressed, tokens, machine.measure())
+    summary = report.summarize(prepared, outcome, score, compressed, machine.measure())
     report.draw(folder, summary)
     folder.write(folder.card, report.card(folder, prepared, summary))
     folder.write_summary(summary)

@@ -53,6 +53,19 @@ def initial(experiment: Experiment, mesh: jax.sharding.Mesh) -> TrainState:
     return TrainState(step=step, params=params, learner=learner, key=key)
 
 
+def check_layout(experiment: Experiment) -> None:
+    """Checks that this machine's devices can hold an experiment, before anything is read or made.
+
+    Raises:
+        MeshError: the mesh is larger than the machine, or something does not divide over it.
+    """
+    mesh, data, rules = experiment.mesh.build(), experiment.data, experiment.rules
+    shardings(experiment.model.specs(), mesh, rules)
+    longest = experiment.evaluation.length_tokens or data.length_tokens
+    rules.spec("B T", (data.batch, data.length_tokens), mesh, where="data.batch x data.length_tokens")
+    rules.spec("B T", (experiment.evaluation.batch, longest), mesh, where="evaluation.batch x evaluation.length_tokens")
+
+
 def abstract(experiment: Experiment) -> TrainState:
     """Returns the shapes and dtypes of a run's state, without arrays or a mesh."""
 

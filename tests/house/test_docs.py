@@ -18,7 +18,8 @@ PAGES = ("train", "configure", "define", "use")
 SOURCE = "data.mixture.parts.0.source=cupola.data.sources:TextFiles(path='docs')"
 SMALL = ["model.stack.layers=1", "data.batch=2", "data.length_tokens=32", "evaluation.times=1"]
 SHORTER = {
-    r"cupola quickstart\b": ["--text", "docs", "--minutes", "0.02", "model.width=32", *SMALL],
+    r"cupola quickstart\b": ["--text=docs", "--minutes=0.02", "model.width=32", *SMALL],
+    r"cupola train --resume .*budget": ["budget.minutes=0.04"],
     r"cupola train --resume\b": [],
     r"cupola train\b": ["budget=cupola.train.experiment:Steps(steps=2)", SOURCE, *SMALL],
 }
@@ -32,11 +33,9 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 def shortened(command: str) -> list[str]:
     words = shlex.split(command)
-    extra = next((more for pattern, more in SHORTER.items() if re.match(pattern, command)), [])
-    given = {word.split("=")[0].split(".")[0] for word in words if word.startswith("budget")}
-    kept = [word for word in words if word.split("=")[0].split(".")[0] not in given or not extra]
-    named = {word.split("=")[0] for word in kept}
-    return [*kept, *(word for word in extra if word.split("=")[0] not in named or word.startswith("--"))]
+    more = next((more for pattern, more in SHORTER.items() if re.match(pattern, command)), [])
+    changed = tuple(word.split("=")[0] for word in more if not word.startswith("--"))
+    return [word for word in words if not (changed and word.startswith(changed))] + more
 
 
 def run(command: list[str], place: Path) -> None:

@@ -77,7 +77,7 @@ class Manifest:
         told = dataclasses.asdict(self)
         told["metrics"] = {name: _number(value) for name, value in self.metrics.items()}
         told["leaves"] = [_told(leaf) for leaf in self.leaves]
-        return json.dumps(told | {"sha256": _checksum(told)}, indent=2, sort_keys=True)
+        return json.dumps(told | {"sha256": _checksum(told)}, indent=2)
 
     @property
     def bytes(self) -> int:

@@ -23,7 +23,7 @@ def test_the_manifest_can_be_read_by_a_person(checkpoints):
     assert told["leaves"] == [{"path": "layer.up", "shape": [2, 3], "dtype": "bfloat16"}]
     assert told["metrics"] == {"loss": "nan"}
     assert text.count("\n") > 20
-    assert list(told) == sorted(told)
+    assert list(told)[:4] == ["step", "time", "versions", "metrics"]
     held = checkpoints.manifest()
     assert np.isnan(held.metrics["loss"])
     assert held.bytes == sum(p.stat().st_size for p in (checkpoints.folder / "step-00000012").rglob("*")

@@ -9,6 +9,7 @@ from plain import normal
 from cupola.core.context import Aside, Context, Mode
 from cupola.core.dtype import FLOAT32
 from cupola.core.module import Module, flat_specs
+from cupola.core.param import Param
 from cupola.layers.attention import Attention
 from cupola.layers.block import Block
 from cupola.layers.dropout import Dropout
@@ -146,8 +147,11 @@ class Saying(Module):
 
     width: int
 
+    def params(self):
+        return {"scale": Param((self.width,), "D")}
+
     def __call__(self, p, x):
-        return x, Aside(losses={"balance": x.mean()}, metrics={"load": (x**2).sum((0, 1))})
+        return x * p["scale"][None, None], Aside(losses={"balance": x.mean()}, metrics={"load": (x**2).sum((0, 1))})
 
 
 @pytest.mark.parametrize("form", Form)

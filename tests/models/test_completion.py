@@ -9,7 +9,7 @@ from cupola.core.errors import ConfigError, ShapeError
 from cupola.layers.repeat import Form
 from cupola.models.completion import Sampling, complete, cut
 
-GREEDY = Sampling(temperature=0)
+GREEDY = Sampling(temperature=0.0)
 KEY = jax.random.key(5)
 
 
@@ -22,7 +22,7 @@ def log_probs_of(model, p, text):
 @pytest.mark.parametrize("prompt", [[3], [1, 2, 3], [4, 9, 1, 1, 8, 2, 7, 7, 0]], ids=len)
 def test_says_of_each_token_what_training_says(model, p, form, prompt):
     model = model.replace("stack.form", form)
-    drawn = list(complete(model, p, prompt, limit_tokens=5, sampling=Sampling(temperature=1.5, top_p=1), key=KEY))
+    drawn = list(complete(model, p, prompt, limit_tokens=5, sampling=Sampling(temperature=1.5, top_p=1.0), key=KEY))
     text = [*prompt, *(d.token for d in drawn)]
     expected = log_probs_of(model, p, text)[len(prompt) - 1 :]
     assert np.abs(np.asarray([d.log_prob for d in drawn]) - expected).max() < 1e-5
@@ -46,7 +46,7 @@ def test_the_coldest_draw_is_the_likeliest_token_whatever_the_key(model, p):
 
 def test_the_key_decides_the_draw(model, p):
     def drawn(seed):
-        sampling = Sampling(temperature=2.0, top_p=1)
+        sampling = Sampling(temperature=2.0, top_p=1.0)
         key = jax.random.key(seed)
         return [d.token for d in complete(model, p, [1, 2], limit_tokens=8, sampling=sampling, key=key)]
 
@@ -136,7 +136,7 @@ def test_tokens_that_tie_stay_or_go_together(sampling, expected):
 
 def test_only_what_is_left_is_drawn(model, p):
     (first,) = complete(model, p, [1, 2], limit_tokens=1, sampling=GREEDY, key=KEY)
-    sampling = Sampling(temperature=5.0, top_k=1, top_p=1)
+    sampling = Sampling(temperature=5.0, top_k=1, top_p=1.0)
     for seed in range(8):
         assert list(complete(model, p, [1, 2], limit_tokens=1, sampling=sampling, key=jax.random.key(seed))) == [first]
 

@@ -64,14 +64,15 @@ class Module(Value):
                 inner = _specs_of(getattr(self, field.name))
             except CupolaError as error:
                 raise error.under(field.name) from None
-            if inner and field.name in own:
+            if inner is None:
+                continue
+            if field.name in own:
                 raise ConfigError(
                     f"{field.name!r} names both a parameter and a child",
                     where=type(self).__name__,
                     remedy="Rename one: they stand side by side in the tree.",
                 )
-            if inner:
-                own[field.name] = inner
+            own[field.name] = inner
         return own
 
     def init(self, key: Key[Array, ""]) -> Tree:

@@ -32,7 +32,7 @@ class Rope(Value):
         if self.head_width % 2:
             raise ConfigError(
                 f"head_width={self.head_width} has no pairs to turn",
-                remedy=f"Use {self.head_width - 1} or {self.head_width + 1}, or rope=None.",
+                remedy=f"Use a head of {self.head_width + 1}, or rope=None.",
             )
 
     def __call__(self, x: Float[Array, "B T H C"], positions: Int[Array, "#B T"]) -> Float[Array, "B T H C"]:

@@ -5,8 +5,9 @@ Invariant: the log-probability of each token equals that of the training forward
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ class Sampling(Value):
     top_p: float = 0.95
 
     def check(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise ConfigError(f"temperature={self.temperature}", remedy="Use 0 for the likeliest token, or more.")
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k={self.top_k} leaves no token", remedy="Use 1 or more, or None for all.")
@@ -71,50 +72,46 @@ def complete(
             where="complete",
             remedy=f"Ask for at most {room} tokens." if room > 0 else f"Use a prompt below {model.max_length} tokens.",
         )
+    # Prompts are padded to a power of two, so that few lengths are compiled; what stands behind the
+    # prompt is overwritten before any query may see it.
     padded = min(1 << (len(prompt) - 1).bit_length(), model.max_length)
     tokens = jnp.asarray([[*prompt, *([0] * (padded - len(prompt)))]], jnp.int32)
     view = model.empty_view(1, model.max_length)
-    first = partial(_first, model, sampling)
-    after = partial(_next, model, sampling)
-    # Prompts are padded to a power of two, so that few lengths are compiled; what stands behind the
-    # prompt is overwritten before any query may see it.
-    drawn, view = jax.jit(first, donate_argnums=2)(params, tokens, view, jnp.asarray(len(prompt)), key)
-    step = jax.jit(after, donate_argnums=2)
-    for at in range(len(prompt), len(prompt) + limit_tokens):
-        yield Drawn(token=int(drawn[0]), log_prob=float(drawn[1]))
-        if at + 1 < len(prompt) + limit_tokens:
-            drawn, view = step(params, drawn[0], view, jnp.asarray(at), key)
+    step = _compiled(model, sampling)
+    start, length = 0, len(prompt)
+    for _ in range(limit_tokens):
+        (token, log_prob), view = step(params, tokens, view, jnp.asarray(start), jnp.asarray(length), key)
+        yield Drawn(token=int(token), log_prob=float(log_prob))
+        tokens, start, length = token[None, None], start + length, 1
 
 
-def _first(
+@cache
+def _compiled(model: Decoder, sampling: Sampling) -> Callable[..., Any]:
+    """Returns the step compiled once for all completions, the view donated."""
+    return jax.jit(partial(_step, model, sampling), donate_argnums=2)
+
+
+def _step(
     model: Decoder,
     sampling: Sampling,
     params: Tree,
-    tokens: Int[Array, "B T"],
+    tokens: Int[Array, "1 T"],
     view: Tree,
+    start: Int[Array, ""],
     length: Int[Array, ""],
     key: Key[Array, ""],
-) -> tuple[tuple[Array, Array], Tree]:
-    hidden = model(params, tokens, positions=jnp.arange(tokens.shape[1])[None], view=view)
+) -> tuple[tuple[Int[Array, ""], Float[Array, ""]], Tree]:
+    """Takes in tokens from position `start` on, of which `length` count, and draws the next."""
+    positions = start + jnp.arange(tokens.shape[1])[None]
+    hidden = model(params, tokens, positions=positions, view=view)
     last = jax.lax.dynamic_slice_in_dim(hidden.states, length - 1, 1, axis=1)
-    return _draw(model.logits(params, last)[0, 0], sampling, jax.random.fold_in(key, length)), hidden.aside.view
+    logits = model.logits(params, last)[0, 0]
+    return _draw(logits, sampling, jax.random.fold_in(key, start + length)), hidden.aside.view
 
 
-def _next(
-    model: Decoder,
-    sampling: Sampling,
-    params: Tree,
-    token: Int[Array, ""],
-    view: Tree,
-    at: Int[Array, ""],
-    key: Key[Array, ""],
-) -> tuple[tuple[Array, Array], Tree]:
-    hidden = model(params, token[None, None], positions=at[None, None], view=view)
-    logits = model.logits(params, hidden.states)[0, 0]
-    return _draw(logits, sampling, jax.random.fold_in(key, at + 1)), hidden.aside.view
-
-
-def _draw(logits: Float[Array, " V"], sampling: Sampling, key: Key[Array, ""]) -> tuple[Array, Array]:
+def _draw(
+    logits: Float[Array, " V"], sampling: Sampling, key: Key[Array, ""]
+) -> tuple[Int[Array, ""], Float[Array, ""]]:
     """Returns (token, log-probability)."""
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     if sampling.temperature == 0:

@@ -137,6 +137,7 @@ class RunFolder:
             self._lock = (self.path / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.__exit__()
             raise TrainingError(
                 "another process is training in this folder",
                 where=str(self.path),

@@ -63,12 +63,11 @@ def _train(prepared: Prepared, folder: RunFolder, console: Console, interrupt: I
     with Progress(prepared.experiment.name, console=console) as progress:
         with ledger.time(Cause.START):
             trainer, here = Trainer(prepared, folder, (), ledger), machine.measure()
-        with contextlib.closing(trainer):
+        with contextlib.closing(trainer), contextlib.closing(sinks.JSONL(folder.metrics)) as lines:
             if (step := trainer.resume()) is not None:
                 progress.note(f"going on from step {step:,}, {trainer.seconds:.1f} s into the run")
             # Not before what was saved fits it: a change that does not fit leaves the text as it was.
             folder.write(folder.config, text.show(prepared.experiment))
-            lines = sinks.JSONL(folder.metrics)
             lines.truncate_after(trainer.step)
             record = sinks.Sinks(lines, sinks.TensorBoard(folder.tensorboard, purge_step=trainer.step + 1))
             with contextlib.closing(record):

@@ -210,31 +210,19 @@ def cross_entropy(name, rows, vocabulary, *, targets=None, weights=None, width=5
         hit = targets[..., None] == np.arange(vocabulary)[None, None]
         return jnp.where(hit, logits, 0).sum(-1) - top - jnp.log(total)
 
-    def plain(x, head, weights=None, *, product):
-        if log_probs:
-            return each(x, head, product)
-        counted = jnp.where(weights == 0, 0, each(jnp.where((weights == 0)[..., None], 0, x), head, product))
-        return -(weights * counted).sum()
+    def loss(x, head, product):
+        counts = weights != 0
+        log_probs = each(jnp.where(counts[..., None], x, 0), head, product)
+        return -(weights * jnp.where(counts, log_probs, 0)).sum()
+
+    dims = ("B T D", "V D")
+    if log_probs:
+        return Case(LINEAR_LOG_PROBS, name, (x, head), lambda a, policy: (*a, jnp.asarray(targets), policy), each, dims)
 
     def arguments(arrays, precision):
-        x, head, *rest = arrays
-        # The weights come from the data: they are no part of what is differentiated.
-        return x, head, jnp.asarray(targets), *rest, precision
-
-    if log_probs:
-        return Case(LINEAR_LOG_PROBS, name, (x, head), arguments, plain, ("B T D", "V D"))
-
-    def weighed(arrays, precision):
         return *arrays, jnp.asarray(targets), jnp.asarray(weights), precision
 
-    return Case(
-        LINEAR_CROSS_ENTROPY,
-        name,
-        (x, head),
-        weighed,
-        lambda x, head, product: plain(x, head, weights, product=product),
-        ("B T D", "V D"),
-    )
+    return Case(LINEAR_CROSS_ENTROPY, name, (x, head), arguments, loss, dims)
 
 
 LOSSES = [

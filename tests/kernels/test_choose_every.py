@@ -15,7 +15,6 @@ from cupola.core.dtype import FLOAT32
 from cupola.core.mesh import MeshShape
 from cupola.core.partition import Rules
 from cupola.kernels.attention import reference as attention
-from cupola.kernels.attention.api import ATTEND
 from cupola.kernels.cross_entropy import reference as cross_entropy
 from cupola.kernels.gated import reference as gated
 from cupola.kernels.gated.activation import Activation
@@ -234,4 +233,3 @@ def test_a_broken_implementation_is_caught(broken):
 
 def test_every_operation_has_broken_copies():
     assert {name.partition(":")[0] for name in BROKEN} == {operation.name for operation in OPERATIONS}
-    assert ATTEND in OPERATIONS

@@ -42,8 +42,9 @@ def x():
     return normal(2, LENGTH, WIDTH)
 
 
+@partial(jax.jit, static_argnums=0)
 def run(layer, p, x, **given):
-    return jax.jit(lambda p, x, given: layer(p, x, **given))(p, x, given)
+    return layer(p, x, **given)
 
 
 def params(layer, key):
@@ -93,7 +94,7 @@ def test_rope_counts_differences_only(x, key):
 
 
 @pytest.mark.parametrize("name", GROWING)
-@pytest.mark.parametrize("chunks", [[1] * 7, [4, 1, 1, 1], [3, 4], [7]], ids=str)
+@pytest.mark.parametrize("chunks", [[4, 1, 1, 1], [3, 4]], ids=str)
 def test_a_view_changes_no_number(name, chunks, x, key):
     layer = GROWING[name]
     p = params(layer, key)
@@ -148,8 +149,8 @@ def test_its_parameters_and_what_they_cost():
             "key_heads=3 does not divide heads=4\n"
             "Each key head serves the same number of query heads. Use key_heads=1, 2, 4.",
         ),
-        ({"heads": 8}, "rope: head_width=1 has no pairs to turn\nUse 0 or 2, or rope=None."),
-        ({"head_width": 5}, "rope: head_width=5 has no pairs to turn\nUse 4 or 6, or rope=None."),
+        ({"heads": 8}, "rope: head_width=1 has no pairs to turn\nUse a head of 2, or rope=None."),
+        ({"head_width": 5}, "rope: head_width=5 has no pairs to turn\nUse a head of 6, or rope=None."),
     ],
 )
 def test_heads_that_do_not_fit_are_refused_with_what_would(fields, message):

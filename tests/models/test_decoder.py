@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -83,11 +84,11 @@ def test_loss_and_logits_are_the_log_probs(model, p, states):
     assert (log_probs < 0).all()
 
 
+@partial(jax.jit, static_argnums=0)
+@partial(jax.value_and_grad, argnums=1)
 def trained(model, p, targets, weights):
-    def loss(p):
-        return model.loss(p, model(p, TOKENS).states, targets, weights)
-
-    return jax.jit(jax.value_and_grad(loss))(p)
+    """Returns the loss and its gradient for the parameters."""
+    return model.loss(p, model(p, TOKENS).states, targets, weights)
 
 
 def same_bits(a, b):

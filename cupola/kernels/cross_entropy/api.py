@@ -69,6 +69,6 @@ def _check_widths(x: Float[Array, "B T D"], head: Float[Array, "V E"]) -> None:
     if x.shape[-1] != head.shape[-1]:
         raise ShapeError(
             f"activations are {x.shape[-1]} wide, but the head takes {head.shape[-1]}",
-            where="linear_cross_entropy",
+            where="head",
             remedy="Pass the head as [vocabulary, width].",
         )

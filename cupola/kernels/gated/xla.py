@@ -26,8 +26,8 @@ def _backward(activation, kept, gradient):
     # Behind the barrier, or the compiler finds the forward pass's exponentials and keeps those.
     gates, values = jax.lax.optimization_barrier(kept)
     active, pull = jax.vjp(activation, gates)
-    (for_gates,) = pull(gradient * values)
-    return for_gates, gradient * active
+    (for_gates,) = pull((gradient * values).astype(active.dtype))
+    return for_gates, (gradient * active).astype(values.dtype)
 
 
 gate.defvjp(_forward, _backward)

@@ -1,0 +1,104 @@
+"""What the tests of the commands share: the command line in this process, one trained run, damage."""
+
+import dataclasses
+import io
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cupola.command.main import main
+from cupola.config import text
+from cupola.observe import machine
+from cupola.train.folder import RunFolder
+from cupola.train.run import run
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True, scope="session")
+def measured():
+    """A machine that need not be measured: bf16 products pay, so recipes are fitted."""
+    made = machine.Machine(
+        platform="Linux x86_64",
+        processor="a processor",
+        cores=2,
+        memory_bytes=2**33,
+        devices=(("cpu", 8),),
+        device_memory_bytes=None,
+        matmul_flops_per_second={"float32": 1e11, "bfloat16": 2e11},
+        memory_bytes_per_second=1e10,
+        versions={"python": "3"},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "measure", lambda: made)
+        yield made
+
+
+@pytest.fixture
+def cupola(monkeypatch, capsys):
+    """Types a command; gives its exit code and what it printed."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+
+    def call(*words) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["cupola", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Ended(end.value.code or 0, *capsys.readouterr())
+
+    yield call
+    logging.captureWarnings(False)
+    root.handlers[:] = before
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, experiment) -> Path:
+    """The folder of a finished run; to be read only."""
+    made = experiment(budget__steps=12)
+    folder = RunFolder.create(tmp_path_factory.mktemp("runs"), made)
+    run(made, folder, Console(file=io.StringIO()))
+    return folder.path
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return shutil.copytree(trained, tmp_path / "copied")
+
+
+@pytest.fixture
+def config(experiment, tmp_path):
+    """Writes the text of an experiment into a file."""
+
+    def write(**changes) -> Path:
+        path = tmp_path / "tiny.txt"
+        path.write_text(text.show(experiment(**changes)))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def damage():
+    """Changes the largest file of a run's checkpoint: one byte flipped, or the last half cut off."""
+
+    def change(run: Path, step: int, how: str = "flip") -> None:
+        files = [path for path in (run / "checkpoints" / f"step-{step:08}").rglob("*") if path.is_file()]
+        path = max(files, key=lambda file: file.stat().st_size)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if how == "flip" else content[: len(content) // 2])
+
+    return change

@@ -48,7 +48,7 @@ def main() -> None:
     except CupolaError as error:
         console = Console(stderr=True)
         console.print(f"[bold red]error[/] [dim]{type(error).__name__}[/]", highlight=False)
-        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+        console.print(str(error), highlight=False, markup=False, emoji=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -49,7 +49,6 @@ def train(
 def start(made: Experiment, runs: Path) -> tuple[RunFolder, dict[str, Any] | None]:
     """Makes the run's folder and runs; a run that fails before its first checkpoint leaves no folder."""
     folder = RunFolder.create(runs, made)
-    say(f"run: {folder.path}")
     try:
         return folder, run(made, folder, CONSOLE)
     except CupolaError:

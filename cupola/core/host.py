@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """Options of glibc's mallopt (malloc.h)."""
 LITTLE_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 """Orders a program's operations so that little is held at once: what was just written is still in a cache."""
@@ -29,6 +29,8 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
+        # Arenas of other threads than the first cannot hold a step's temporaries, and give them back.
+        mallopt(M_ARENA_MAX, 1)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -37,4 +37,4 @@ class GatedMLP(Module):
     def __call__(self, p: Tree, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Returns the network's output for each position."""
         gates, values = dot(x, p["gate"], self.precision), dot(x, p["up"], self.precision)
-        return dot(gate(gates, values, activation=self.activation), p["down"], self.precision)
+        return dot(gate(gates, values, activation=self.activation, precision=self.precision), p["down"], self.precision)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cupola.checkpoint.store import Checkpoints, Fallback
+from cupola.core import host
 from cupola.core.module import Tree
 from cupola.data.loader import Batch, Loader, Shard
 from cupola.data.sources import Split
@@ -204,7 +205,7 @@ class Trainer:
 
     def _compile(self) -> Any:
         with self.ledger.time(Cause.COMPILE):
-            step = jax.jit(make_step(self.experiment), donate_argnums=0)
+            step = jax.jit(make_step(self.experiment), donate_argnums=0, compiler_options=host.compiler_options())
             batch = self._placed(self._empty_batch())
             compiled = step.lower(self.state, batch, jnp.float32(0)).compile()
         model, data = self.experiment.model, self.experiment.data

@@ -39,6 +39,7 @@ def run(experiment: Experiment, folder: RunFolder, console: Console) -> dict[str
 
     ledger = Ledger()
     try:
+        note(f"run: {folder.path}")
         with folder:
             check_layout(experiment)
             with ledger.time(Cause.START):

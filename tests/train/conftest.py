@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 
 import pytest
 from rich.console import Console
@@ -93,6 +94,12 @@ def whole_run(machine):
             return running.run(made, place, printed), printed.file.getvalue()
 
     return call
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to go on with or to damage."""
+    return RunFolder(shutil.copytree(finished[0].path, tmp_path / "copied"))
 
 
 @pytest.fixture(scope="session")

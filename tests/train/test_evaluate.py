@@ -38,13 +38,14 @@ def scored(documents, experiment):
 
 
 def nats_by_hand(model, params, ids, stride):
-    """Each target's nats by plain forwards over one window at a time, nothing packed or padded."""
+    """Each target's nats by plain forwards over one window at a time, nothing packed."""
+    forward = jax.jit(lambda tokens: model.logits(params, model(params, tokens).states)[0])
     targets, total, reached = [*ids[1:], ids[0]], 0.0, 0
     while reached < len(ids):
         stop = min(max(reached + stride, LENGTH), len(ids))
         first = max(stop - LENGTH, 0)
-        hidden = model(params, jnp.asarray([ids[first:stop]]))
-        logits = np.asarray(model.logits(params, hidden.states)[0], np.float64)
+        window = [*ids[first:stop], *[0] * (LENGTH - stop + first)]  # what comes after is seen by no token before
+        logits = np.asarray(forward(jnp.asarray([window])), np.float64)
         log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         total -= sum(log_probs[i - first, targets[i]] for i in range(reached, stop))
         reached = stop

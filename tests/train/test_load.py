@@ -1,5 +1,4 @@
 import logging
-import shutil
 
 import jax
 import numpy as np
@@ -7,15 +6,8 @@ import pytest
 
 from cupola.checkpoint.store import Checkpoints
 from cupola.core.errors import CheckpointError
-from cupola.train.folder import RunFolder
 from cupola.train.load import load
 from cupola.train.state import abstract
-
-
-@pytest.fixture
-def copy(finished, tmp_path):
-    """A copy of the finished run, to be damaged."""
-    return RunFolder(shutil.copytree(finished[0].path, tmp_path / "copy"))
 
 
 def damage(folder, step):
@@ -43,21 +35,21 @@ def test_an_older_step_can_be_asked_for(finished):
         load(finished[0], 5)
 
 
-def test_a_damaged_latest_checkpoint_is_passed_over_and_named(copy, caplog):
-    damage(copy, 6)
+def test_a_damaged_latest_checkpoint_is_passed_over_and_named(copied, caplog):
+    damage(copied, 6)
     with caplog.at_level(logging.WARNING):
-        assert load(copy).step == 4
+        assert load(copied).step == 4
     assert "step-00000006" in caplog.text
     assert "reading step 4 instead" in caplog.text
     with pytest.raises(CheckpointError, match=r"checksum\n.*step=4"):
-        load(copy, 6)
+        load(copied, 6)
 
 
-def test_nothing_whole_is_an_error(copy):
-    damage(copy, 4)
-    damage(copy, 6)
+def test_nothing_whole_is_an_error(copied):
+    damage(copied, 4)
+    damage(copied, 6)
     with pytest.raises(CheckpointError, match="start the run anew"):
-        load(copy)
+        load(copied)
 
 
 def test_a_run_without_a_checkpoint_is_an_error(experiment, folder, finished):

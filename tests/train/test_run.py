@@ -7,7 +7,6 @@ from cupola.checkpoint.store import Checkpoints
 from cupola.core.errors import CheckpointError, MeshError, TrainingError
 from cupola.observe import sinks
 from cupola.train import run as running
-from cupola.train.folder import RunFolder
 
 
 def events(folder):
@@ -39,38 +38,30 @@ def test_a_finished_run_leaves_everything(finished):
     assert "wall clock" in printed
 
 
-def test_called_again_it_scores_again_and_trains_no_more(experiment, folder, whole_run):
-    made = experiment(budget__steps=3)
-    first, _ = whole_run(made, folder(made))
-    folder(made).summary.unlink()
-    again, printed = whole_run(made, folder(made))
-    assert "going on from step 3" in printed
-    changing = {"written", "matmul_share"}
-    assert {k: v for k, v in again.items() if k not in changing} == {
-        k: v for k, v in first.items() if k not in changing
-    }
-    assert folder(made).summary.exists()
-    assert [m["step"] for m in sinks.read(folder(made).metrics) if "loss" in m] == [1, 2, 3]
+def test_called_again_it_scores_again_and_trains_no_more(finished, copied, whole_run):
+    copied.summary.unlink()
+    again, printed = whole_run(copied.experiment(), copied)
+    assert "going on from step 6" in printed
+    changing = {"written": None, "matmul_share": None}
+    assert again | changing == finished[1] | changing
+    assert copied.summary.exists()
+    assert [m["step"] for m in sinks.read(copied.metrics) if "loss" in m] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_longer_budget_goes_on_and_stands_in_the_runs_text(experiment, folder, whole_run):
-    made = experiment(budget__steps=3)
-    whole_run(made, folder(made))
-    longer = folder(made).experiment().replace("budget.steps", 5)
-    summary, _ = whole_run(longer, folder(made))
-    assert summary["steps"] == 5
-    assert [m["step"] for m in sinks.read(folder(made).metrics) if "loss" in m] == [1, 2, 3, 4, 5]
-    assert folder(made).experiment() == longer
+def test_a_longer_budget_goes_on_and_stands_in_the_runs_text(copied, whole_run):
+    longer = copied.experiment().replace("budget.steps", 8)
+    summary, _ = whole_run(longer, copied)
+    assert summary["steps"] == 8
+    assert [m["step"] for m in sinks.read(copied.metrics) if "loss" in m] == list(range(1, 9))
+    assert copied.experiment() == longer
 
 
-def test_a_change_that_does_not_fit_leaves_the_run_as_it_was(experiment, folder, whole_run):
-    made = experiment(budget__steps=2)
-    whole_run(made, folder(made))
-    before = folder(made).config.read_text()
+def test_a_change_that_does_not_fit_leaves_the_run_as_it_was(copied, whole_run):
+    before = copied.config.read_text()
     with pytest.raises(CheckpointError, match="embedding"):
-        whole_run(made.replace("model.width", 32), folder(made))
-    assert folder(made).config.read_text() == before
-    assert whole_run(folder(made).experiment(), folder(made))[0]["steps"] == 2
+        whole_run(copied.experiment().replace("model.width", 32), copied)
+    assert copied.config.read_text() == before
+    assert whole_run(copied.experiment(), copied)[0]["steps"] == 6
 
 
 def test_a_mesh_larger_than_the_machine_is_known_before_anything_is_read(experiment, folder, whole_run):
@@ -94,26 +85,25 @@ def test_a_sink_that_fails_is_a_warning_and_loses_no_number(experiment, folder, 
 
 
 @pytest.mark.parametrize("name", ["prepare", "_train", "_finish"])
-def test_stopped_at_once_it_says_how_to_go_on(experiment, folder, whole_run, name, monkeypatch):
+def test_stopped_at_once_it_says_how_to_go_on(copied, whole_run, name, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    made = experiment(budget__steps=2)
     with monkeypatch.context() as patch:
         patch.setattr(running, name, stop)
-        summary, printed = whole_run(made, folder(made))
+        summary, printed = whole_run(copied.experiment(), copied)
     assert summary is None
-    assert f"go on with: cupola train --resume {folder(made).path}" in printed
-    assert whole_run(RunFolder.open(folder(made).path).experiment(), folder(made))[0]["steps"] == 2
+    assert f"go on with: cupola train --resume {copied.path}" in printed
+    with copied:  # and the folder is free
+        pass
 
 
-def test_a_disk_that_fills_at_the_end_is_named_and_nothing_is_lost(experiment, folder, whole_run, monkeypatch):
+def test_a_disk_that_fills_at_the_end_is_named_and_nothing_is_lost(copied, whole_run, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "loss.png")
 
-    made = experiment(budget__steps=2)
     with monkeypatch.context() as patch:
         patch.setattr(running.report.curve, "plot", full)
         with pytest.raises(TrainingError, match="loss.png: could not be written .No space left on device."):
-            whole_run(made, folder(made))
-    assert whole_run(made, folder(made))[0]["steps"] == 2
+            whole_run(copied.experiment(), copied)
+    assert whole_run(copied.experiment(), copied)[0]["steps"] == 6

@@ -5,6 +5,7 @@ Source: Shazeer 2020, GLU variants.
 
 from jaxtyping import Array, Float
 
+from cupola.core.dtype import FLOAT32, Precision
 from cupola.kernels.choose import Implementation, Operation
 from cupola.kernels.gated import reference, xla
 from cupola.kernels.gated.activation import Activation
@@ -17,11 +18,15 @@ def gate(
     values: Float[Array, "*N F"],
     *,
     activation: Activation,
+    precision: Precision = FLOAT32,
     implementation: str | None = None,
 ) -> Float[Array, "*N F"]:
     """Returns activation(gates) * values; SILU gives SwiGLU, GELU gives GeGLU.
 
+    Args:
+        precision: its `compute` is the dtype in which gates and values are kept for the gradient.
+
     Raises:
         Unsupported: an implementation was named that does not exist.
     """
-    return GATE(implementation, gates, values, activation)
+    return GATE(implementation, gates, values, activation, precision)

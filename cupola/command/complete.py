@@ -4,10 +4,12 @@ from typing import Annotated
 
 import jax
 import typer
+from rich.console import Console
 
 from cupola.command.options import Run, Step, begin
 from cupola.models.completion import Sampling
 from cupola.models.completion import complete as completed
+from cupola.observe import log
 from cupola.train.folder import RunFolder
 from cupola.train.load import Trained, load
 
@@ -27,6 +29,7 @@ def complete(
     \b
     cupola complete runs/quickstart "def read_lines(path):"
     """
+    log.set_up(console=Console(stderr=True))  # standard output holds the text alone
     begin()
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     trained = load(RunFolder.open(run), step)

@@ -70,13 +70,13 @@ class Value:
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def __post_init__(self):
+        if _is_whole(self):
+            self.check()  # before the children's: what they are given may follow from what is wrong here
         for name, child in _rebuilt(self, lambda c: c._bind(_given(self))):
             object.__setattr__(self, name, child)
-        if _is_whole(self):
-            self.check()
 
     def check(self) -> None:
-        """Raises a CupolaError when the fields disagree; runs once every bound field is filled in."""
+        """Raises a CupolaError when the fields disagree; runs once every bound field is filled in, before the children's."""
 
     def shares(self) -> dict[str, Any]:
         """Returns what the bound fields inside are filled in from: this value's own fields, by name.
@@ -154,7 +154,10 @@ class Value:
                     f"{field.name}={now!r}, but the container around it has {field.name}={given!r}",
                     remedy=f"Leave {field.name} out here: the container fills it in. To change it, set the container's.",
                 )
-        inner = scope | _given(_raw(self, own))
+        filled = _raw(self, own)
+        if _is_whole(filled):
+            filled.check()
+        inner = scope | _given(filled)
         changes = own | dict(_rebuilt(self, lambda c: c._bind(inner)))
         return _made(self, changes) if changes else self
 

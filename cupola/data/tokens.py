@@ -87,6 +87,11 @@ class TokenCorpus:
         """How many UTF-8 bytes the text of all documents has."""
         return int(self.document_bytes.sum())
 
+    def texts(self, tokenizer: Tokenizer) -> Iterator[str]:
+        """Yields the text of each document; exact for a byte-level tokenizer."""
+        for start, stop in zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True):
+            yield tokenizer.decode(self.tokens[start + 1 : stop].tolist())
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the tokens, their documents and the tokenizer: equal for equal corpora."""

@@ -98,7 +98,7 @@ class Progress:
         """Prints a line above the display."""
         encoding = self._console.encoding
         text = text.encode(encoding, "replace").decode(encoding)
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def left_seconds(self) -> float | None:
         """Returns about how long the rest takes; None while nothing is known."""

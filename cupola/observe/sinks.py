@@ -10,16 +10,23 @@ import json
 import logging
 import math
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 
 from cupola.observe.errors import ObserveError
 from cupola.observe.units import Number
 
 log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 10.0
+"""Between two flushes of event files; lines of JSON are flushed each."""
 
 
 @runtime_checkable
@@ -88,20 +95,34 @@ def read(path: str | Path) -> list[dict[str, Any]]:
 class TensorBoard:
     """Event files for TensorBoard.
 
+    Written by the caller's own thread: the library's `SummaryWriter` hands records to another one,
+    and waits for ever when that has died of a full disk.
+
     Args:
         folder: where they go.
         purge_step: a run that resumes hides what was written from this step on.
     """
 
     def __init__(self, folder: str | Path, *, purge_step: int | None = None):
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=10)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._writer, self._flushed = RecordWriter(str(Path(folder) / name)), time.monotonic()
+        self._record(file_version="brain.Event:2")
+        if purge_step is not None:
+            self._record(step=purge_step, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, metrics: Mapping[str, Number]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, float(value), int(step))
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
+        self._record(step=int(step), summary=Summary(value=values))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
 
     def close(self) -> None:
         self._writer.close()
+
+    def _record(self, **fields: Any) -> None:
+        self._writer.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
 
 class Sinks:
@@ -130,6 +151,8 @@ class Sinks:
             yield
         except Exception as error:
             self._sinks.remove(sink)
+            with contextlib.suppress(Exception):
+                sink.close()
             log.warning("%s failed and is left out from here on: %s", type(sink).__name__, error)
 
 

@@ -5,6 +5,7 @@ Invariant: what a run resumed from its folder reads is, bit for bit, what it rea
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from cupola.config import text
@@ -69,7 +70,7 @@ def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], Non
     tokenizer.save(folder.tokenizer)
     corpora = {}
     for name, mixture in sides.items():
-        places = [folder.data / f"{name}-{i}" for i in range(len(mixture.parts))]
+        places = _places(folder, name, data)
         if all(place.is_dir() for place in places):
             corpora[name] = tuple(TokenCorpus.load(place, tokenizer) for place in places)
             continue
@@ -84,6 +85,19 @@ def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], Non
             f"{size['size_tokens']:,} tokens"
         )
     return Prepared(experiment, tokenizer, corpora["train"], corpora["held_out"])
+
+
+def held_out(experiment: Experiment, folder: RunFolder, tokenizer: Tokenizer) -> tuple[TokenCorpus, ...]:
+    """Returns the held-out corpora of a run that was begun, whatever became of its sources.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    return tuple(TokenCorpus.load(place, tokenizer) for place in _places(folder, "held_out", experiment.data))
+
+
+def _places(folder: RunFolder, name: str, data: Data) -> list[Path]:
+    return [folder.data / f"{name}-{i}" for i in range(len(data.mixture.parts))]
 
 
 def _check_same(began: Data, now: Data) -> None:

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cupola.core.module import Tree
-from cupola.data.loader import Batch, batches
+from cupola.data.loader import Batch, Shard, batches
 from cupola.data.pack import Row, Windows
-from cupola.data.sources import Document
 from cupola.data.tokens import TokenCorpus
 from cupola.models.decoder import Decoder
 from cupola.train.experiment import Evaluation
@@ -57,7 +56,8 @@ class Evaluator:
         corpora: held-out documents.
         evaluation: context, stride, and how many rows are scored during a run.
         length_tokens: of the training rows.
-        place: puts a batch on the devices; None leaves it to jax.
+        place: puts this host's rows of a batch on the devices; None leaves it to jax.
+        shard: which of a batch's rows are this host's.
     """
 
     def __init__(
@@ -67,13 +67,15 @@ class Evaluator:
         evaluation: Evaluation,
         length_tokens: int,
         place: Callable[[Batch], Batch] | None = None,
+        shard: Shard = Shard(),
     ):
         length = evaluation.length_tokens or length_tokens
         self._windows = [
             Windows(corpus, length_tokens=length, stride_tokens=evaluation.stride_tokens) for corpus in corpora
         ]
         self._bytes_per_token = sum(c.size_bytes for c in corpora) / sum(c.size_tokens for c in corpora)
-        self._evaluation, self._place = evaluation, place or (lambda batch: batch)
+        self._evaluation, self._shard = evaluation, shard
+        self._place = place or (lambda batch: batch)
         self._score = jax.jit(partial(_score, model))
 
     def all(self, params: Tree) -> Score:
@@ -89,7 +91,9 @@ class Evaluator:
 
     def _over(self, params: Tree, parts: Sequence[Sequence[Row]]) -> Score:
         size = self._evaluation.batch
-        totals = [self._score(params, self._place(b)) for part in parts for b in batches(part, batch=size)]
+        totals = [
+            self._score(params, self._place(b)) for part in parts for b in batches(part, batch=size, shard=self._shard)
+        ]
         nats, tokens = (math.fsum(float(part) for part in parts) for parts in zip(*totals, strict=True))
         return Score(nats=nats, tokens=int(tokens), bytes=tokens * self._bytes_per_token)
 
@@ -100,16 +104,16 @@ def _score(model: Decoder, params: Tree, batch: Batch) -> tuple[Float[Array, ""]
     return -jnp.sum(jnp.where(batch.weights > 0, log_probs, 0)), jnp.sum(batch.weights)
 
 
-def compressed_bits_per_byte(documents: Iterable[Document]) -> dict[str, float]:
-    """Returns what general compressors need for the same documents, each compressed by itself.
+def compressed_bits_per_byte(texts: Iterable[str]) -> dict[str, float]:
+    """Returns what general compressors need for documents, each compressed by itself.
 
     Returns:
         {"gzip": bits per byte of gzip -9, "xz": of xz -9e}.
     """
     whole, gzipped, xzipped = 0, 0, 0
-    for document in documents:
-        text = document.text.encode()
-        whole += len(text)
-        gzipped += len(gzip.compress(text, 9, mtime=0))
-        xzipped += len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+    for text in texts:
+        content = text.encode()
+        whole += len(content)
+        gzipped += len(gzip.compress(content, 9, mtime=0))
+        xzipped += len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
     return {"gzip": 8 * gzipped / whole, "xz": 8 * xzipped / whole}

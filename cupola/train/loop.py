@@ -111,7 +111,7 @@ class Trainer:
         shard = Shard(index=jax.process_index(), count=jax.process_count())
         self.loader = Loader(rows, batch=data.batch, shard=shard)
         self.evaluator = Evaluator(
-            experiment.model, prepared.held_out, experiment.evaluation, data.length_tokens, self._placed
+            experiment.model, prepared.held_out, experiment.evaluation, data.length_tokens, self._placed, shard
         )
         self.checkpoints = Checkpoints(folder.checkpoints, retention=experiment.saving.retention)
         self.state = initial(experiment, self.mesh)

@@ -9,12 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from cupola.config import text
-from cupola.data.sources import Split
 from cupola.observe import machine, sinks
 from cupola.observe.goodput import Cause, Ledger
 from cupola.observe.progress import Progress
 from cupola.train import report
-from cupola.train.corpus import Prepared, prepare, split
+from cupola.train.corpus import Prepared, prepare
 from cupola.train.evaluate import compressed_bits_per_byte
 from cupola.train.experiment import Experiment
 from cupola.train.folder import RunFolder, unwritable
@@ -79,8 +78,8 @@ def _train(prepared: Prepared, folder: RunFolder, console: Console, interrupt: I
 def _finish(prepared: Prepared, folder: RunFolder, outcome: Outcome, ledger: Ledger) -> dict[str, Any]:
     with ledger.time(Cause.EVALUATE):
         score = outcome.evaluator.all(outcome.params)
-        held_out = split(prepared.experiment.data, Split.HELD_OUT).documents()
-        compressed = compressed_bits_per_byte(held_out)
+        texts = (text for corpus in prepared.held_out for text in corpus.texts(prepared.tokenizer))
+        compressed = compressed_bits_per_byte(texts)
     summary = report.summarize(prepared, outcome, score, compressed, machine.measure())
     report.draw(folder, summary)
     folder.write(folder.card, report.card(folder, prepared, summary))

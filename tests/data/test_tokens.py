@@ -42,6 +42,10 @@ def test_documents_stand_one_after_another_each_begun_by_the_end(corpus):
     assert (corpus.documents, corpus.size_bytes) == (3, sum(map(len, map(str.encode, TEXTS))))
 
 
+def test_the_texts_come_back(corpus):
+    assert list(corpus.texts(TOKENIZER)) == TEXTS
+
+
 def test_large_vocabularies_take_four_bytes_a_token(source):
     inner = TOKENIZER._inner
     for fits, dtype in ((2**16, np.uint16), (2**16 + 1, np.uint32)):

@@ -5,6 +5,7 @@ import logging
 import math
 
 import pytest
+from tensorboardX.record_writer import RecordWriter
 
 from cupola.observe.errors import ObserveError
 from cupola.observe.sinks import JSONL, Sinks, TensorBoard, read
@@ -83,6 +84,17 @@ def test_tensorboard_writes_events(tmp_path):
     assert b"loss" in events.read_bytes()
 
 
+def test_a_full_disk_drops_tensorboard_and_does_not_hang(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("cupola.observe.sinks.RecordWriter", lambda path: RecordWriter("/dev/full"))
+    sinks = Sinks(TensorBoard(tmp_path))
+    for step in range(2000):
+        sinks.write(step, {"loss": 2.5})
+    sinks.close()
+    assert [record.message for record in caplog.records] == [
+        "TensorBoard failed and is left out from here on: [Errno 28] No space left on device"
+    ]
+
+
 class Broken:
     def __init__(self):
         self.calls = 0
@@ -102,7 +114,7 @@ def test_a_failing_sink_is_one_warning_and_left_out(path, caplog):
         for step in range(3):
             sinks.write(step, {"loss": 1.0})
         sinks.close()
-    assert broken.calls == 1
+    assert broken.calls == 2  # a write and a close
     assert [told["step"] for told in read(path)] == [0, 1, 2]
     assert [r.getMessage() for r in caplog.records] == [
         "Broken failed and is left out from here on: the server is gone"

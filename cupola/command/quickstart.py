@@ -15,7 +15,7 @@ from cupola.models.completion import Sampling
 from cupola.recipes.quickstart import quickstart as recipe
 from cupola.train.load import load
 
-PROMPT = "def read_lines(path):\n"
+PROMPT = "def read_lines(path):"
 """What the new model continues when it learnt from the Python library."""
 
 
@@ -40,7 +40,7 @@ def quickstart(
     CONSOLE.print(_table(summary))
     trained = load(folder)
     prompt = PROMPT if text is None else ""
-    print_completion(trained, prompt, limit_tokens=120, sampling=Sampling(temperature=0.6), seed=0)
+    print_completion(trained, prompt, limit_tokens=60, sampling=Sampling(temperature=0.4), seed=1)
     say(
         f"\nmodel card: {folder.card}   loss curve: {folder.curve}\n\ntry next:\n"
         f'  cupola complete {folder.path} "class Queue:"\n'

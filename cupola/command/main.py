@@ -44,7 +44,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     log.set_up()
     try:
-        app()
+        app(prog_name="cupola")
     except CupolaError as error:
         console = Console(stderr=True)
         console.print(f"[bold red]error[/] [dim]{type(error).__name__}[/]", highlight=False)

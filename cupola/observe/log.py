@@ -9,7 +9,7 @@ import logging
 from rich.console import Console
 from rich.logging import RichHandler
 
-QUIET = ("absl", "jax", "orbax", "tensorstore", "grain", "matplotlib", "urllib3")
+QUIET = ("absl", "jax", "orbax", "tensorstore", "grain", "matplotlib", "urllib3", "asyncio")
 """Libraries whose records below WARNING say nothing to a user of Cupola."""
 
 CONSOLE = Console()
@@ -29,6 +29,4 @@ def set_up(level: int = logging.INFO, *, console: Console | None = None) -> None
     logging.getLogger("cupola").setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    # What it tells of a write that failed in the background, the error of the checkpoint tells better.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)

@@ -26,7 +26,7 @@ class Ended:
     err: str
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def measured():
     """A machine that need not be measured: bf16 products pay, so recipes are fitted."""
     made = machine.Machine(

@@ -1,8 +1,8 @@
 """Documents: the same on every machine, or a typed error that says what to type."""
 
+import errno
 import json
 import logging
-import os
 from pathlib import Path
 
 import pytest
@@ -96,9 +96,13 @@ def test_nothing_to_read_is_an_error(tmp_path):
     assert "empty" in refusal(TextFiles(path=str(write(tmp_path / "empty.txt", "")))).problem
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_file_is_an_error(tmp_path):
-    write(tmp_path / "a.txt", "x").chmod(0)
+def test_unreadable_file_is_an_error(tmp_path, monkeypatch):
+    write(tmp_path / "a.txt", "x")
+
+    def refused(*_):  # not by chmod: root reads everything
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refused)
     assert "chmod" in refusal(TextFiles(path=str(tmp_path / "a.txt"))).remedy
 
 

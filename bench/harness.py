@@ -2,7 +2,8 @@
 
 A worker is a process of its own, in its own virtual environment; it answers each line on its standard
 input with one JSON object. Only the standard library is imported: peers' environments hold no Cupola.
-Invariant: only one worker computes at a time, and every turn begins with a run that is not counted.
+Invariant: only one worker computes at a time, the others are stopped; every turn begins with a run that
+is not counted.
 """
 
 import contextlib
@@ -11,12 +12,13 @@ import datetime
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +26,88 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "bench" / "results"
 
 
-def serve(run: Callable[[], Any], **facts: Any) -> None:
+def serve(
+    work: Callable[[], Any] | Mapping[str, Callable[[], Any]], *, warm: Callable[[], Any] | None = None, **facts: Any
+) -> None:
     """Answers turns until standard input ends; called by a worker when all is compiled.
 
     Args:
-        run: does one timed piece of work, and has finished it when it returns.
+        work: does one timed piece of work, and has finished it when it returns; or several, by the name of
+            their case. A dict of numbers that it returns is kept as a note.
+        warm: begins every turn, not counted; None: the work itself.
         facts: to tell the bench once, such as versions.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # What libraries print must not stand between the answers.
+    cases = work if isinstance(work, Mapping) else {"": work}
 
     def answer(**said: Any) -> None:
         print(json.dumps(said), file=answers, flush=True)
 
-    run()
+    (warm or next(iter(cases.values())))()
     _forget_peak()
-    answer(facts=facts)
+    answer(facts=facts, cases=list(cases))
     for line in sys.stdin:
-        run()  # The worker before has filled the caches with its own.
-        seconds = []
-        for _ in range(int(line)):
+        runs, _, case = line.rstrip("\n").partition(" ")
+        run = cases[case]
+        (warm or run)()  # The worker before has filled the caches with its own.
+        seconds, notes = [], []
+        for _ in range(int(runs)):
             start = time.perf_counter()
-            run()
+            noted = run()
             seconds.append(time.perf_counter() - start)
-        answer(seconds=seconds, peak_bytes=_peak_bytes())
+            notes.append(noted if isinstance(noted, dict) else {})
+        answer(seconds=seconds, notes=notes, peak_bytes=_peak_bytes())
 
 
 @dataclasses.dataclass
 class Worker:
-    """One side of a comparison: a process that is asked for turns, and what it has answered."""
+    """One side of a comparison: a process that is asked for turns, and what it has answered.
+
+    Args:
+        cases: that it can do.
+        timed: seconds of its timed runs, by case.
+        notes: what else it said of these runs.
+    """
 
     name: str
     process: subprocess.Popen[str]
     errors: Path
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    seconds: list[float] = dataclasses.field(default_factory=list)
+    cases: list[str] = dataclasses.field(default_factory=list)
+    timed: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    notes: dict[str, list[dict[str, float]]] = dataclasses.field(default_factory=dict)
     peak_bytes: int = 0
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of all its timed runs."""
+        return [second for seconds in self.timed.values() for second in seconds]
 
     @property
     def median(self) -> float:
         """The median of its timed runs, in seconds."""
         return statistics.median(self.seconds)
 
-    def turn(self, runs: int) -> None:
-        """Asks for so many timed runs and waits for them."""
-        with contextlib.suppress(BrokenPipeError):
-            print(runs, file=self.process.stdin, flush=True)
+    def median_of(self, case: str) -> float:
+        """The median of its timed runs of one case, in seconds."""
+        return statistics.median(self.timed[case])
+
+    def start(self) -> None:
+        """Waits until it is ready."""
         said = self.hear()
-        self.seconds += said["seconds"]
+        self.facts, self.cases = said["facts"], said["cases"]
+        self.process.send_signal(signal.SIGSTOP)
+
+    def turn(self, runs: int, case: str = "") -> None:
+        """Asks for so many timed runs and waits for them."""
+        self.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):
+            print(f"{runs} {case}", file=self.process.stdin, flush=True)
+        said = self.hear()
+        self.process.send_signal(signal.SIGSTOP)  # Threads that wait for work may do so in a busy loop.
+        self.timed.setdefault(case, []).extend(said["seconds"])
+        self.notes.setdefault(case, []).extend(said["notes"])
         self.peak_bytes = said["peak_bytes"]
 
     def hear(self) -> dict[str, Any]:
@@ -96,7 +132,7 @@ def workers(commands: dict[str, list[str]]) -> Iterator[dict[str, Worker]]:
                     pipe = subprocess.PIPE
                     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=sink, text=True, cwd=REPOSITORY)
                 started[name] = Worker(name=name, process=process, errors=errors)
-                started[name].facts = started[name].hear()["facts"]
+                started[name].start()
             yield started
         finally:
             for worker in started.values():
@@ -104,13 +140,25 @@ def workers(commands: dict[str, list[str]]) -> Iterator[dict[str, Worker]]:
                 worker.process.wait()
 
 
-def alternate(taking_part: Sequence[Worker], seconds: float, runs: int) -> None:
-    """Gives turns of `runs` timed runs, one worker after the other, until the time is spent; three rounds at least."""
+def alternate(
+    taking_part: Sequence[Worker], seconds: float, runs: int, *, cases: Sequence[str] = ("",), least: int = 3
+) -> None:
+    """Gives turns until the time is spent.
+
+    Args:
+        taking_part: in each case all who can do it, one after the other.
+        seconds: after which no round begins.
+        runs: timed, a turn.
+        cases: in a round, one after the other.
+        least: so many rounds at least.
+    """
     end = time.perf_counter() + seconds
     rounds = 0
-    while rounds < 3 or time.perf_counter() < end:
-        for worker in taking_part:
-            worker.turn(runs)
+    while rounds < least or time.perf_counter() < end:
+        for case in cases:
+            for worker in taking_part:
+                if case in worker.cases:
+                    worker.turn(runs, case)
         rounds += 1
         print(f"round {rounds}", file=sys.stderr, flush=True)
 

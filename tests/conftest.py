@@ -1,22 +1,28 @@
 """The hostile session: warnings are errors, rank promotion raises, shapes are checked, 8 devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import pytest
 
 from cupola.core.dtype import FLOAT32
+from cupola.core.module import Tree
 from cupola.data.mixture import Mixture, Part
 from cupola.data.sources import TextFiles
+from cupola.data.tokenizer import Tokenizer
 from cupola.layers.attention import Attention
 from cupola.layers.block import Block
 from cupola.layers.dropout import Dropout
 from cupola.layers.feed_forward import GatedMLP
+from cupola.layers.position import Rope
 from cupola.layers.repeat import Repeat
 from cupola.models.decoder import Decoder
 from cupola.optim.learner import Learner
 from cupola.optim.optimizer import AdamW
+from cupola.serve.engine import Engine
+from cupola.serve.options import Options
 from cupola.train.experiment import Data, Evaluation, Experiment, Saving, Steps
 
 jax.config.update("jax_platforms", "cpu")
@@ -73,3 +79,51 @@ def experiment(corpus) -> Callable[..., Experiment]:
         return made
 
     return make
+
+
+class Language(NamedTuple):
+    """A small language model with random weights, large enough that what it says depends on all it has read."""
+
+    model: Decoder
+    params: Tree
+    tokenizer: Tokenizer
+
+
+@pytest.fixture(scope="session")
+def language() -> Language:
+    tokenizer = Tokenizer.train([TEXT * 3, '{"name": "bell", "age": 12, "ok": true}' * 3], vocabulary=300)
+    block = Block(attention=Attention(heads=4, key_heads=2, rope=Rope(base=100.0)), feed_forward=GatedMLP(hidden=48))
+    model = Decoder(
+        vocabulary=tokenizer.vocabulary,
+        width=32,
+        max_length=256,
+        stack=Repeat(layers=2, block=block),
+        precision=FLOAT32,
+    )
+    # Wide logits: random models are otherwise near-ties everywhere.
+    params = jax.tree.map(lambda x: 2.5 * x if x.ndim > 1 else x, model.init(jax.random.key(1)))
+    return Language(model, params, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def small() -> Options:
+    """Options of an engine that compiles in seconds."""
+    return Options(max_running=8, page_size=4, budget_tokens=32, memory_bytes=2**20)
+
+
+@pytest.fixture
+def engine(language, small) -> Iterator[Callable[..., Engine]]:
+    """Starts engines of the small model, with changes to its options, and closes them."""
+    made: list[Engine] = []
+
+    def make(**changes) -> Engine:
+        options = small
+        for name, value in changes.items():
+            options = options.replace(name, value)
+        made.append(Engine(*language, options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

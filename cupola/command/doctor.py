@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from cupola.command.options import CONSOLE, begin, say
-from cupola.layers.repeat import Form
+from cupola.layers.repeat import Form, Repeat
 from cupola.observe import machine
 from cupola.recipes.hardware.machine import fit
 from cupola.recipes.quickstart import quickstart
@@ -18,5 +18,7 @@ def doctor() -> None:
         table.add_row(what, value)
     CONSOLE.print(table)
     made = fit(quickstart(), here)
-    layers = {Form.SCAN: "scanned", Form.UNROLL: "unrolled"}[made.model.stack.form]
+    layers = {Form.SCAN: "scanned", Form.UNROLL: "unrolled"}[
+        next(held.form for _, held in made.model.walk() if isinstance(held, Repeat))
+    ]
     say(f"models train here with {made.precision.compute.name} products, layers {layers}")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from cupola import __version__
-from cupola.command import complete, config, doctor, evaluate, quickstart, train
+from cupola.command import complete, config, doctor, evaluate, extra, quickstart, train
 from cupola.core.errors import CupolaError
 from cupola.observe import log
 
@@ -28,6 +28,16 @@ app.command("complete")(complete.complete)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
+try:
+    from cupola.command import bench, chat, fetch, keys, serve
+except ModuleNotFoundError as error:
+    extra.explain(app, "serve", error, commands=("fetch", "serve", "chat", "bench", "keys"))
+else:
+    app.command("fetch")(fetch.fetch)
+    app.command("serve")(serve.serve)
+    app.command("chat")(chat.chat)
+    app.add_typer(bench.app, name="bench")
+    app.add_typer(keys.app, name="keys")
 
 
 @app.command("version")

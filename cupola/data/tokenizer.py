@@ -1,6 +1,6 @@
 """Tokenizers: text to token ids and back, over the library `tokenizers`.
 
-Not here: corpora of tokens (`tokens.py`), chat templates. Text is only ever text: "<|end|>" written
+Not here: corpora of tokens (`tokens.py`), chat templates, files of others (`interop/`). Text is only ever text: "<|end|>" written
 in a document is encoded as its characters, never as the special token.
 Invariant: a byte-level tokenizer gives back every text unchanged.
 Source: byte-level BPE, Radford et al. 2019, section 2.2.
@@ -12,9 +12,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 import tokenizers
@@ -44,6 +45,9 @@ _USUAL_ENDS = (
 
 _SMALLEST = 257
 """Every byte, and the end."""
+
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+"""A token for one byte, in tokenizers in the manner of SentencePiece."""
 
 _BATCH_CHARACTERS = 4_000_000
 """Enough work for all threads; bounds the memory that a batch of encodings takes."""
@@ -170,6 +174,45 @@ class Tokenizer:
         """
         return np.asarray(self._inner.encode(_checked(text), add_special_tokens=False).ids, np.int32)
 
+    def encode_special(self, text: str) -> Int32[np.ndarray, " T"]:
+        """Returns the token ids of a text in which names of special tokens are these tokens.
+
+        For text that is trusted; whoever writes it can end a turn or a document.
+
+        Raises:
+            TokenizerError: as `encode`.
+        """
+        pattern = "|".join(map(re.escape, sorted(self.special_names, key=len, reverse=True)))
+        pieces = re.split(f"({pattern})", text) if pattern else [text]
+        return self.encode_parts(
+            self.special_names.get(piece, piece) if i % 2 else piece for i, piece in enumerate(pieces)
+        )
+
+    def encode_parts(self, parts: Iterable[str | int]) -> Int32[np.ndarray, " T"]:
+        """Returns the token ids of texts with tokens between them; in the texts nothing is special.
+
+        The texts are split as the library splits a text around its special tokens, some of which
+        take the white space beside them away.
+
+        Raises:
+            TokenizerError: as `encode`, or a token outside the vocabulary.
+        """
+        ids: list[int] = []
+        listed, added = list(parts), self._inner.get_added_tokens_decoder()
+        for i, part in enumerate(listed):
+            if not isinstance(part, str):
+                self._check_token(part)
+                ids.append(part)
+                continue
+            before, after = ([*listed, ""][k] if k >= 0 else "" for k in (i - 1, i + 1))
+            if isinstance(before, int) and before in added and added[before].rstrip:
+                part = part.lstrip()
+            if isinstance(after, int) and after in added and added[after].lstrip:
+                part = part.rstrip()
+            inner = self._following if i else self._inner
+            ids += inner.encode(_checked(part), add_special_tokens=False).ids
+        return np.asarray(ids, np.int32)
+
     def encode_all(self, texts: Iterable[str]) -> Iterator[Int32[np.ndarray, " T"]]:
         """Yields the token ids of each text, as `encode` gives them, on all threads of the machine."""
         for batch in _batches(map(_checked, texts)):
@@ -189,32 +232,103 @@ class Tokenizer:
         """Returns a decoder that takes one token at a time."""
         return Stream(self)
 
+    @functools.cached_property
+    def special_names(self) -> dict[str, int]:
+        """The id of each special token: those that stand for no text, such as the end of a turn."""
+        added = self._inner.get_added_tokens_decoder()
+        return {token.content: i for i, token in sorted(added.items()) if token.special}
+
+    @functools.cached_property
+    def special(self) -> frozenset[int]:
+        """The ids of the special tokens."""
+        return frozenset(self.special_names.values())
+
+    def token(self, token: int) -> str:
+        """Returns the text of one token, broken characters as U+FFFD; of a special token, its name.
+
+        Raises:
+            TokenizerError: an id outside the vocabulary.
+        """
+        if token in self.special:
+            return next(name for name, i in self.special_names.items() if i == token)
+        return self.token_bytes(token).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """Returns what one token adds to a text, as UTF-8, a part of a character perhaps.
+
+        Empty for special tokens and for ids that are not used. The space that some tokenizers take
+        away at the beginning of a text is there.
+
+        Raises:
+            TokenizerError: an id outside the vocabulary.
+        """
+        self._check_token(token)
+        return self._token_bytes[token]
+
     def check_vocabulary(self, model_vocabulary: int) -> None:
-        """Checks that a model was made for this vocabulary.
+        """Checks that a model knows every token of this vocabulary.
+
+        A model may know more: tables of embeddings are padded to sizes that devices like, and no text
+        ever becomes a row of the padding. Whoever samples must keep to this vocabulary.
+
+        Raises:
+            TokenizerError: the model knows fewer.
+        """
+        if model_vocabulary < self.vocabulary:
+            self._refuse_vocabulary(model_vocabulary)
+
+    def check_exact_vocabulary(self, model_vocabulary: int) -> None:
+        """Checks that a model was made for this vocabulary and none else, as one that is trained here is.
 
         Raises:
             TokenizerError: the sizes differ.
         """
         if model_vocabulary != self.vocabulary:
+            self._refuse_vocabulary(model_vocabulary)
+
+    def _refuse_vocabulary(self, model_vocabulary: int) -> NoReturn:
+        raise TokenizerError(
+            f"the tokenizer has {self.vocabulary} tokens, but the model has {model_vocabulary}",
+            where="vocabulary",
+            remedy=f"Use vocabulary={self.vocabulary} in the model, or the tokenizer that it was trained with.",
+        )
+
+    def _check_token(self, token: int) -> None:
+        if not 0 <= token < self.vocabulary:
             raise TokenizerError(
-                f"the tokenizer has {self.vocabulary} tokens, but the model has {model_vocabulary}",
-                where="vocabulary",
-                remedy=f"Use vocabulary={self.vocabulary} in the model, or the tokenizer that it was trained with.",
+                f"token {token} is outside the vocabulary of {self.vocabulary}",
+                remedy="Use the tokenizer that the model was trained with.",
             )
 
-    @functools.cached_property
+    @property
     def _bytes(self) -> list[bytes] | None:
         """The bytes of each token; None where those depend on the tokens around it."""
-        if not isinstance(self._inner.decoder, decoders.ByteLevel):
-            return None
-        special = {i for i, token in self._inner.get_added_tokens_decoder().items() if token.special}
-        alphabet = _alphabet()
+        return self._token_bytes if isinstance(self._inner.decoder, decoders.ByteLevel) else None
+
+    @functools.cached_property
+    def _token_bytes(self) -> list[bytes]:
         table = [b""] * self.vocabulary
+        added = self._inner.get_added_tokens_decoder()
+        read = _byte_level if isinstance(self._inner.decoder, decoders.ByteLevel) else _metaspace
         for token, i in self._inner.get_vocab().items():
-            # An added token may hold characters that stand for no byte; then it is its own text.
-            written = all(c in alphabet for c in token)
-            table[i] = b"" if i in special else bytes(map(alphabet.__getitem__, token)) if written else token.encode()
+            if i not in self.special:
+                # What was added stands in the text as it is; only a piece of the model is written in code.
+                table[i] = token.encode() if i in added and read is _metaspace else read(token)
         return table
+
+    @functools.cached_property
+    def _following(self) -> tokenizers.Tokenizer:
+        """The library's tokenizer for a text that does not stand first: no space is put before it."""
+        settings = json.loads(self._inner.to_str())
+        changed = False
+        for part in _steps(settings["pre_tokenizer"], "pretokenizers"):
+            if part["type"] == "Metaspace" and part.get("prepend_scheme") == "first":
+                part["prepend_scheme"], changed = "never", True
+        if not changed:
+            return self._inner
+        inner = tokenizers.Tokenizer.from_str(json.dumps(settings))
+        inner.encode_special_tokens = True
+        return inner
 
 
 class Stream:
@@ -237,11 +351,7 @@ class Stream:
         Raises:
             TokenizerError: an id outside the vocabulary.
         """
-        if not 0 <= token < self._tokenizer.vocabulary:
-            raise TokenizerError(
-                f"token {token} is outside the vocabulary of {self._tokenizer.vocabulary}",
-                remedy="Use the tokenizer that the model was trained with.",
-            )
+        self._tokenizer._check_token(token)
         if self._bytes is not None:
             return self._utf8.decode(self._bytes[token])
         self._held.append(token)
@@ -267,11 +377,34 @@ class Stream:
         return text
 
 
+@functools.cache
 def _alphabet() -> dict[str, int]:
     """The character that stands for each byte: itself where it can be seen, else from 256 upwards."""
     seen = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
     unseen = [b for b in range(256) if b not in seen]
     return {chr(b): b for b in seen} | {chr(256 + n): b for n, b in enumerate(unseen)}
+
+
+def _byte_level(token: str) -> bytes:
+    alphabet = _alphabet()
+    # An added token may hold characters that stand for no byte; then it is its own text.
+    written = all(c in alphabet for c in token)
+    return bytes(map(alphabet.__getitem__, token)) if written else token.encode()
+
+
+def _metaspace(token: str) -> bytes:
+    """The bytes of a piece in the manner of SentencePiece: "▁" is a space, "<0x0A>" a byte."""
+    if byte := _BYTE.fullmatch(token):
+        return bytes([int(byte[1], 16)])
+    return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
+
+
+def _steps(part: dict[str, Any] | None, inside: str) -> Iterator[dict[str, Any]]:
+    """Yields a part of a tokenizer's settings, or the parts of which it is a sequence."""
+    if part is not None:
+        yield part
+        for step in part.get(inside, ()):
+            yield from _steps(step, inside)
 
 
 def _find_end(inner: tokenizers.Tokenizer, end: str | None, where: str) -> int:

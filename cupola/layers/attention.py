@@ -5,21 +5,30 @@ Invariant: one call serves training, prefill and decoding; only the view differs
 Source: Vaswani et al. 2017; Ainslie et al. 2023 (our heads, key_heads = their H, G).
 """
 
+import enum
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 from jaxtyping import Array, Float, Int
 
 from cupola.config.value import bound
 from cupola.core.context import Aside
 from cupola.core.errors import ConfigError
 from cupola.core.module import Module, Tree
-from cupola.core.param import FanIn, Initializer, Param
+from cupola.core.param import Constant, FanIn, Initializer, Param, Role
 from cupola.kernels.attention import CAUSAL, Mask, attend
 from cupola.kernels.matmul import dot
-from cupola.layers.kv import Growing
+from cupola.layers.kv import Growing, View
 from cupola.layers.norm import RMSNorm
 from cupola.layers.position import Rope
+
+
+class Bias(enum.Enum):
+    """Which projections of attention add a learned vector."""
+
+    NONE = ()
+    INPUTS = ("query", "key", "value")
+    ALL = ("query", "key", "value", "output")
 
 
 class Attention(Module):
@@ -31,7 +40,9 @@ class Attention(Module):
         key_heads: key and value heads; None means one for each query head.
         head_width: numbers in a head; None means width / heads.
         rope: rotary positions; None leaves order to the mask alone.
-        qk_norm: normalizes each query and key before they are turned; None leaves them as they are.
+        query_norm: normalizes each query before it is turned; None leaves them as they are.
+        key_norm: the same for keys.
+        bias: which projections have one.
         mask: which keys a query sees, beside those of its own document.
         scale: multiplies scores; None means 1 / sqrt(head_width).
         init_output: draws the output projection.
@@ -42,7 +53,9 @@ class Attention(Module):
     key_heads: int | None = None
     head_width: int | None = None
     rope: Rope | None = Rope()
-    qk_norm: RMSNorm | None = None
+    query_norm: RMSNorm | None = None
+    key_norm: RMSNorm | None = None
+    bias: Bias = Bias.NONE
     mask: Mask = CAUSAL
     scale: float | None = None
     init_output: Initializer = FanIn()
@@ -79,12 +92,13 @@ class Attention(Module):
     def params(self) -> dict[str, Param]:
         query, key = (self.width, self.heads, self.head_size), (self.width, self.groups, self.head_size)
         back = Param((self.heads, self.head_size, self.width), "H C D", init=self.init_output, inputs=2)
-        return {
+        weights = {
             "query": Param(query, "D H C"),
             "key": Param(key, "D K C"),
             "value": Param(key, "D K C"),
             "output": back,
         }
+        return weights | {f"{name}_bias": _bias_of(weights[name]) for name in self.bias.value}
 
     def __call__(
         self,
@@ -93,7 +107,7 @@ class Attention(Module):
         *,
         positions: Int[Array, "#B T"],
         segments: Int[Array, "B T"] | None = None,
-        view: Growing | None = None,
+        view: View | None = None,
     ) -> tuple[Float[Array, "B T D"], Aside]:
         """Returns what each position gathers, and aside the view with this call's keys and values.
 
@@ -102,18 +116,26 @@ class Attention(Module):
             segments: document of each token, 0 for padding; None means one document a row.
             view: keys and values of earlier calls; None means that there are none.
         """
-        query, key, value = (dot(x, p[name], self.precision) for name in ("query", "key", "value"))
-        if self.qk_norm is not None:
-            query, key = self.qk_norm(p["qk_norm"], query), self.qk_norm(p["qk_norm"], key)
+        query, key, value = (self._projected(p, name, x) for name in ("query", "key", "value"))
+        if self.query_norm is not None:
+            query = self.query_norm(p["query_norm"], query)
+        if self.key_norm is not None:
+            key = self.key_norm(p["key_norm"], key)
         if self.rope is not None:
             query, key = self.rope(query, positions), self.rope(key, positions)
-        mask = self.mask.within(segments, segments)
-        if view is not None:
-            start = jnp.broadcast_to(positions[:, 0], x.shape[:1])
-            view = view.extend(key, value, start)
-            key, value, mask = view.keys, view.values, self.mask.starting(start)
-        mixed = attend(query, key, value, mask=mask, scale=self.scale, precision=self.precision)
-        return dot(mixed, p["output"], self.precision, contract=2), Aside(view=view)
+        how: dict[str, Any] = {"scale": self.scale, "precision": self.precision}
+        if view is None:
+            mixed = attend(query, key, value, mask=self.mask.within(segments, segments), **how)
+        else:
+            mixed, view = view.attend(query, key, value, positions=positions, mask=self.mask, **how)
+        return self._projected(p, "output", mixed, contract=2), Aside(view=view)
+
+    def _projected(self, p: Tree, name: str, x: Float[Array, "..."], contract: int = 1) -> Float[Array, "..."]:
+        out = dot(x, p[name], self.precision, contract=contract)
+        if name not in self.bias.value:
+            return out
+        bias = p[f"{name}_bias"].astype(out.dtype)
+        return out + jax.lax.broadcast_in_dim(bias, out.shape, tuple(range(out.ndim - bias.ndim, out.ndim)))
 
     def empty_view(self, batch: int, capacity: int) -> Growing:
         """Returns a view for `capacity` tokens a row that holds nothing yet."""
@@ -123,3 +145,9 @@ class Attention(Module):
         """Returns the FLOPs of its projections and of the scores and mixtures that the mask shows."""
         seen = self.mask.count(length)
         return super().flops(batch, length) + 4 * batch * seen * self.heads * self.head_size
+
+
+def _bias_of(weight: Param) -> Param:
+    """Returns the vector, one a head where there are heads, that is added to a product with the weight."""
+    shape, dims = weight.shape[weight.inputs :], weight.dims.split()[weight.inputs :]
+    return Param(shape, " ".join(dims), init=Constant(), role=Role.SCALAR, stacked=len(shape) - 1)

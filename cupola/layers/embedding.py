@@ -13,19 +13,22 @@ class Embedding(Module):
     Args:
         vocabulary: number of rows.
         width: of a row.
+        scale: multiplies each row that is looked up, and none that serves as head: Gemma's is sqrt(width).
         init_table: draws the table.
     """
 
     vocabulary: int = bound("number of tokens")
     width: int = bound("residual width")
+    scale: float = 1.0
     init_table: Initializer = Normal(std=0.02)
 
     def params(self) -> dict[str, Param]:
         return {"table": Param((self.vocabulary, self.width), "V D", init=self.init_table, role=Role.INPUT)}
 
     def __call__(self, p: Tree, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        """Returns the row of each token."""
-        return p["table"][tokens].astype(self.precision.output)
+        """Returns the row of each token, scaled."""
+        found = p["table"][tokens].astype(self.precision.output)
+        return found if self.scale == 1 else found * self.scale
 
     def flops(self, batch: int, length: int) -> int:
         """Returns 0: a look-up multiplies nothing."""

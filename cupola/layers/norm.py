@@ -1,5 +1,6 @@
 """Normalization layers."""
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cupola.config.value import bound
@@ -14,14 +15,18 @@ class RMSNorm(Module):
     Args:
         width: of a row.
         epsilon: added to the mean square.
+        offset: added to the vector, which is kept less it: Gemma's is 1.
     """
 
     width: int = bound("residual width")
     epsilon: float = 1e-6
+    offset: float = 0.0
 
     def params(self) -> dict[str, Param]:
-        return {"scale": Param((self.width,), "D", init=Constant(value=1.0), role=Role.SCALAR)}
+        return {"scale": Param((self.width,), "D", init=Constant(value=1.0 - self.offset), role=Role.SCALAR)}
 
     def __call__(self, p: Tree, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
         """Returns the normalized rows."""
-        return rms_norm(x, p["scale"], epsilon=self.epsilon)
+        # In float32, for 1 + w has fewer digits in bf16 than w.
+        scale = p["scale"].astype(jnp.float32) + self.offset if self.offset else p["scale"]
+        return rms_norm(x, scale, epsilon=self.epsilon)

@@ -53,6 +53,11 @@ class Repeat(Module):
     form: Form = Form.SCAN
     remat: Remat = Remat.EVERYTHING
 
+    @property
+    def blocks(self) -> tuple[Module, ...]:
+        """The block of each layer, in order."""
+        return (self.block,) * self.layers
+
     def specs(self) -> Tree:
         """Returns the block's parameters, each with a leading dimension L."""
         return {"block": map_specs(lambda _, param: param.stack("L", self.layers), self.block.specs())}
@@ -60,18 +65,23 @@ class Repeat(Module):
     def __call__(
         self, p: Tree, x: Float[Array, "B T D"], *, view: Any = None, context: Context, **shared: Any
     ) -> tuple[Float[Array, "B T D"], Aside]:
-        """Returns what the last block returns; what the blocks say aside comes stacked on L."""
+        """Returns what the last block returns; what the blocks say aside comes stacked on L.
+
+        A tree that was cut into layers before (`unstacked`) is taken as it is, and unrolled: inside a
+        compiled step, cutting copies every weight. So are views in a tuple, one a layer.
+        """
 
         def layer(x: Array, inputs: tuple[Tree, Any, Array]) -> tuple[Array, Aside]:
             p_layer, view_layer, index = inputs
             return self.block(p_layer, x, view=view_layer, context=context.at(index), **shared)
 
         layer = _rematerialized(layer, self.remat)
-        if self.form is Form.SCAN:
+        cut = isinstance(p["block"], tuple)
+        if self.form is Form.SCAN and not cut and not isinstance(view, tuple):
             x, said = jax.lax.scan(layer, x, (p["block"], view, jnp.arange(self.layers)))
             return x, said.under("block")
         asides = []
-        for index, p_layer in enumerate(unstack(p["block"], self.layers)):
+        for index, p_layer in enumerate(p["block"] if cut else unstack(p["block"], self.layers)):
             x, said = layer(x, (p_layer, None if view is None else view[index], jnp.asarray(index)))
             asides.append(said)
         views = None if view is None else tuple(said.view for said in asides)
@@ -100,6 +110,37 @@ def _rematerialized(layer: Any, remat: Remat) -> Any:
             return jax.checkpoint(layer, policy=policies.dots_with_no_batch_dims_saveable)
         case Remat.BRANCHES:
             return jax.checkpoint(layer, policy=policies.save_only_these_names("attention", "feed_forward"))
+
+
+def unstacked(module: Module, p: Tree) -> Tree:
+    """Returns the parameters of a module with those of each `Repeat` inside it in a tuple, one tree a layer.
+
+    A `Repeat` takes either form; of the one cut into layers a compiled step copies nothing.
+    """
+    return _converted(module, p, lambda repeat, block: _slices(block, repeat.layers), tuple)
+
+
+def stacked(module: Module, p: Tree) -> Tree:
+    """Returns the parameters of a module as its `specs` have them: undoes `unstacked`."""
+
+    def join(_: Repeat, block: Any) -> Tree:
+        return jax.tree.map(lambda *each: jnp.stack(each), *block)
+
+    return _converted(module, p, join, dict)
+
+
+def _converted(module: Module, p: Tree, convert: Any, done: type) -> Tree:
+    """Rebuilds a tree of parameters with each Repeat's block converted, unless it is `done` already."""
+    if isinstance(module, Repeat):
+        return {"block": p["block"] if isinstance(p["block"], done) else convert(module, p["block"])}
+    inner = dict(p)
+    for name in p:
+        match getattr(module, name, None):
+            case Module() as child:
+                inner[name] = _converted(child, p[name], convert, done)
+            case tuple() as children:
+                inner[name] = tuple(_converted(c, q, convert, done) for c, q in zip(children, p[name], strict=True))
+    return inner
 
 
 def unstack(tree: Tree, layers: int) -> tuple[Tree, ...]:

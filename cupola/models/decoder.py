@@ -15,10 +15,12 @@ from cupola.core.errors import ShapeError
 from cupola.core.module import Module, Tree
 from cupola.core.record import record
 from cupola.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
-from cupola.kernels.matmul import dot
+from cupola.kernels.matmul import Turned, dot
+from cupola.layers.attention import Attention
 from cupola.layers.embedding import Embedding, Head
 from cupola.layers.norm import RMSNorm
 from cupola.layers.repeat import Repeat
+from cupola.layers.stack import Stack
 
 
 @record
@@ -37,7 +39,7 @@ class Decoder(Module):
         width: of the residual stream.
         max_length: longest sequence, in tokens.
         embedding: of the tokens.
-        stack: the blocks.
+        stack: the blocks: one many times over, or unlike ones in a row.
         norm: applied after the stack.
         head: the output matrix; None takes the embedding's (tied).
     """
@@ -45,7 +47,7 @@ class Decoder(Module):
     vocabulary: int
     width: int
     max_length: int
-    stack: Repeat
+    stack: Repeat | Stack
     embedding: Embedding = Embedding()
     norm: RMSNorm = RMSNorm()
     head: Head | None = None
@@ -65,13 +67,15 @@ class Decoder(Module):
         Args:
             positions: of the tokens in their documents; None counts from 0. A view needs them.
             segments: document of each token, 0 for padding; None means one document a row.
-            view: keys and values of earlier tokens (`empty_view`); None means that there are none.
+            view: keys and values of earlier tokens: what `empty_view` gives, or a flat tuple of one view a
+                layer in the order of `attentions`; it comes back in the same form. None means none.
 
         Raises:
-            ShapeError: a row is longer than max_length, or a view comes without positions.
+            ShapeError: a row is longer than max_length (with a view it may hold several sequences), or a
+                view comes without positions.
         """
         length = tokens.shape[1]
-        if length > self.max_length:
+        if view is None and length > self.max_length:
             raise ShapeError(
                 f"{length} tokens a row are more than max_length={self.max_length}",
                 where="model",
@@ -95,7 +99,8 @@ class Decoder(Module):
 
     def logits(self, p: Tree, states: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Returns the logits of hidden states; for a batch's loss use `loss`, which never holds them all."""
-        return dot(states, self.output_table(p).T, self.precision)
+        table = self.output_table(p)
+        return dot(states, Turned(values=table, shape=(self.width, self.vocabulary)), self.precision)
 
     def loss(
         self,
@@ -110,6 +115,10 @@ class Decoder(Module):
     def log_probs(self, p: Tree, states: Float[Array, "B T D"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
         """Returns the log-probability of each target, in nats."""
         return linear_log_probs(states, self.output_table(p), targets, precision=self.precision)
+
+    def attentions(self) -> tuple[Attention, ...]:
+        """Returns the attention of each layer, in order: what a view of the layer must hold."""
+        return tuple(held for block in self.stack.blocks for _, held in block.walk() if isinstance(held, Attention))
 
     def empty_view(self, batch: int, capacity: int) -> Any:
         """Returns a view of keys and values for `capacity` tokens a row that holds nothing yet.

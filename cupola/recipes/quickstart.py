@@ -33,7 +33,7 @@ def quickstart(source: Source = PythonLibrary(), minutes: float = 3.0) -> Experi
     """
     layers, width, heads, hidden = 3, 256, 4, 640
     last = FanIn(scale=1 / math.sqrt(2 * layers))
-    attention = Attention(heads=heads, qk_norm=RMSNorm(), init_output=last)
+    attention = Attention(heads=heads, query_norm=RMSNorm(), key_norm=RMSNorm(), init_output=last)
     block = Block(attention=attention, feed_forward=GatedMLP(hidden=hidden, init_output=last))
     schedule = WSD(warmup=0.02, decay=0.5)
     return Experiment(

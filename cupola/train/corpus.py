@@ -58,7 +58,7 @@ def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], Non
     sides = {"train": split(data, Split.TRAIN), "held_out": split(data, Split.HELD_OUT)}
     if folder.tokenizer.is_file() or data.tokenizer is not None:
         tokenizer = Tokenizer.load(folder.tokenizer if folder.tokenizer.is_file() else data.tokenizer or "")
-        tokenizer.check_vocabulary(experiment.model.vocabulary)
+        tokenizer.check_exact_vocabulary(experiment.model.vocabulary)
     else:
         texts = (document.text for document in sides["train"].documents())
         tokenizer = Tokenizer.train(texts, experiment.model.vocabulary)

@@ -107,7 +107,7 @@ class RunFolder:
             TokenizerError: it is missing, corrupt or of another vocabulary than the model.
         """
         tokenizer = Tokenizer.load(self.tokenizer)
-        tokenizer.check_vocabulary(self.experiment().model.vocabulary)
+        tokenizer.check_exact_vocabulary(self.experiment().model.vocabulary)
         return tokenizer
 
     def write(self, path: Path, content: str) -> None:

@@ -216,10 +216,63 @@ def test_added_tokens_with_characters_of_their_own():
 
 
 def test_another_vocabulary_is_refused_with_both_sizes():
-    TOKENIZER.check_vocabulary(300)
-    for model in (299, 8192):
-        with pytest.raises(TokenizerError, match=rf"300 tokens, but the model has {model}[\s\S]*vocabulary=300"):
-            TOKENIZER.check_vocabulary(model)
+    for check in (TOKENIZER.check_vocabulary, TOKENIZER.check_exact_vocabulary):
+        check(300)
+        with pytest.raises(TokenizerError, match=r"300 tokens, but the model has 299[\s\S]*vocabulary=300"):
+            check(299)
+    TOKENIZER.check_vocabulary(8192)
+    with pytest.raises(TokenizerError, match=r"300 tokens, but the model has 8192[\s\S]*vocabulary=300"):
+        TOKENIZER.check_exact_vocabulary(8192)
+
+
+@pytest.mark.parametrize("make", [lambda: TOKENIZER, with_bytes_as_tokens], ids=["byte-level", "sentencepiece"])
+def test_bytes_of_tokens_make_up_the_text(make):
+    tokenizer = make()
+    text = "hello world 🦊 hi\n"
+    joined = b"".join(tokenizer.token_bytes(i) for i in tokenizer.encode(text).tolist())
+    # The space that is put before a text, and taken away again, is there.
+    assert joined.decode().removeprefix(" ") == text
+    assert all(tokenizer.token_bytes(i) == b"" for i in tokenizer.special)
+    assert {tokenizer.token_bytes(i) for i in range(tokenizer.vocabulary)} >= {bytes([b]) for b in range(256)}
+    assert [tokenizer.token(i) for i in tokenizer.special_names.values()] == list(tokenizer.special_names)
+    with pytest.raises(TokenizerError, match="outside the vocabulary"):
+        tokenizer.token_bytes(tokenizer.vocabulary)
+
+
+def test_an_added_token_is_its_own_bytes():
+    inner = tokenizers.Tokenizer.from_str(with_bytes_as_tokens()._inner.to_str())
+    inner.add_tokens(["▁raw", "  "])
+    tokenizer = Tokenizer(inner)
+    assert [tokenizer.token_bytes(tokenizer.vocabulary - n) for n in (2, 1)] == ["▁raw".encode(), b"  "]
+
+
+def test_special_tokens_only_where_they_are_asked_for():
+    text = f"a{END}b"
+    assert TOKENIZER.end not in TOKENIZER.encode(text)
+    a, b = TOKENIZER.encode("a").tolist(), TOKENIZER.encode("b").tolist()
+    assert TOKENIZER.encode_special(text).tolist() == [*a, TOKENIZER.end, *b]
+    assert TOKENIZER.encode_parts(["a", TOKENIZER.end, "b"]).tolist() == [*a, TOKENIZER.end, *b]
+    assert TOKENIZER.encode_parts([END]).tolist() == TOKENIZER.encode(END).tolist()
+    assert TOKENIZER.encode_special("").tolist() == TOKENIZER.encode_parts([]).tolist() == []
+    with pytest.raises(TokenizerError, match="token 300 is outside"):
+        TOKENIZER.encode_parts([300])
+    with pytest.raises(TokenizerError, match="surrogate"):
+        TOKENIZER.encode_special("\ud800")
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+def test_parts_are_encoded_as_the_library_encodes_the_whole(scheme):
+    inner = tokenizers.Tokenizer(
+        models.WordLevel({"<s>": 0, "▁": 1, "a": 2, "▁a": 3, "b": 4, "▁b": 5, "?": 6}, unk_token="?")
+    )
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    inner.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    inner.add_special_tokens(["<s>", tokenizers.AddedToken("<e>", lstrip=True, rstrip=True)])
+    for text in ("a<s>b", "<s>a b<s> b", "a <e> b<s>a <e>", "a b"):
+        assert (
+            Tokenizer(inner, end="<s>").encode_special(text).tolist()
+            == inner.encode(text, add_special_tokens=False).ids
+        )
 
 
 def test_the_alphabet_of_bytes_is_the_librarys():

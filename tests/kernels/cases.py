@@ -14,7 +14,7 @@ from cupola.kernels.cross_entropy.api import LINEAR_CROSS_ENTROPY, LINEAR_LOG_PR
 from cupola.kernels.gated.activation import Activation
 from cupola.kernels.gated.api import GATE
 from cupola.kernels.matmul.api import DOT
-from cupola.kernels.matmul.form import Int8, LowRank
+from cupola.kernels.matmul.form import Grouped, Int8, LowRank
 from cupola.kernels.norm.api import LAYER_NORM, RMS_NORM
 from cupola.kernels.rotary.api import ROTATE
 from cupola.kernels.rotary.pairing import Pairing
@@ -177,7 +177,35 @@ def product_of(name, rows, weight, *, contract=1, form="array", size=1.0):
     return Case(DOT, name, arrays, arguments, plain, ("B T D", "D F")[: len(arrays)])
 
 
+def grouped_product(name, rows, inputs, outputs, *, group, bits, zero=0, offsets=True, contract=1, size=1.0):
+    """The product with a matrix in groups of small whole numbers; inputs and outputs may be several dims."""
+    k, f = int(np.prod(inputs)), int(np.prod(outputs))
+    codes = np.random.default_rng(k).integers(0, 2**bits, (f, k // group, group), dtype=np.uint8)
+    packed = codes if bits == 8 else codes[..., : group // 2] | codes[..., group // 2 :] << 4
+    arrays = (normal(*rows, *inputs), normal(f, k // group, seed=1) * np.float32(size))
+    arrays += (normal(f, k // group, seed=2),) if offsets else ()
+
+    def plain(x, scales, *offsets, product):
+        matrix = (jnp.asarray(codes, scales.dtype) - zero) * scales[..., None]
+        matrix = matrix + offsets[0][..., None] if offsets else matrix
+        out = product("nk,fk->nf", x.reshape(-1, k), matrix.reshape(f, k))
+        return out.reshape(*rows, *outputs)
+
+    def arguments(arrays, precision):
+        x, scales, *offsets = arrays
+        how = {"shape": (*inputs, *outputs), "bits": bits, "zero": zero}
+        weight = Grouped(jnp.asarray(packed.reshape(f, -1)), scales, *offsets, **how)
+        return x, weight, precision, contract
+
+    return Case(DOT, name, arrays, arguments, plain)
+
+
 PRODUCTS = [
+    grouped_product("groups of 4 bits", (9,), (8,), (5,), group=4, bits=4),
+    grouped_product("groups of 4 bits, few rows", (2,), (6,), (3,), group=6, bits=4, zero=8, offsets=False),
+    grouped_product("groups of 8 bits, heads going out", (2, 3), (8,), (2, 3), group=2, bits=8, zero=128),
+    grouped_product("groups of 8 bits, heads coming in", (7,), (2, 4), (5,), group=4, bits=8, contract=2),
+    grouped_product("groups whose scales are zero", (5,), (4,), (3,), group=2, bits=4, size=0.0),
     product_of("typical", (4, 6), (3, 8)),
     product_of("one number", (1,), (1, 1)),
     product_of("one row", (1, 1), (129, 5)),

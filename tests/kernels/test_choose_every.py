@@ -19,7 +19,7 @@ from cupola.kernels.cross_entropy import reference as cross_entropy
 from cupola.kernels.gated import reference as gated
 from cupola.kernels.gated.activation import Activation
 from cupola.kernels.matmul import reference as matmul
-from cupola.kernels.matmul.form import Int8, LowRank
+from cupola.kernels.matmul.form import Grouped, Int8, LowRank
 from cupola.kernels.norm import reference as norm
 from cupola.kernels.rotary import reference as rotary
 
@@ -172,6 +172,11 @@ def unscaled(x, weight, *rest):
     return matmul.dot(x, bare, *rest)
 
 
+def without_offsets(x, weight, *rest):
+    bare = dataclasses.replace(weight, offsets=None) if isinstance(weight, Grouped) else weight
+    return matmul.dot(x, bare, *rest)
+
+
 def unweighted(x, head, targets, weights, precision):
     return cross_entropy.linear_cross_entropy(x, head, targets, jnp.ones_like(weights), precision)
 
@@ -199,6 +204,7 @@ BROKEN = {
     "attend: bf16 where float32 was asked": ("typical", halfway(attention.attend, 3)),
     "dot: bf16 where float32 was asked": ("typical", halfway(matmul.dot, 2)),
     "dot: scales of int8 ignored": ("int8, 9 rows", unscaled),
+    "dot: offsets of groups ignored": ("groups of 4 bits", without_offsets),
     "dot: scale of the adapter ignored": ("low rank, 9 rows", unscaled),
     "dot: no gradient for the weight": ("typical", without_gradient(matmul.dot, 1)),
     "linear_cross_entropy: weights ignored": ("typical", unweighted),

@@ -19,8 +19,12 @@ def as_dtype(tree, dtype):
 def attention(layer, p, x, positions, segments):
     """Returns what `layers.attention.Attention` should give: the textbook, head by head where it counts."""
     query, key, value = (np.einsum("btd,dhc->bthc", x, p[name]) for name in ("query", "key", "value"))
-    if layer.qk_norm is not None:
-        query, key = (rms_norm(y, p["qk_norm"]["scale"], layer.qk_norm.epsilon) for y in (query, key))
+    if layer.bias.value:
+        query, key, value = (y + p[f"{name}_bias"] for y, name in ((query, "query"), (key, "key"), (value, "value")))
+    if layer.query_norm is not None:
+        query = rms_norm(query, p["query_norm"]["scale"], layer.query_norm)
+    if layer.key_norm is not None:
+        key = rms_norm(key, p["key_norm"]["scale"], layer.key_norm)
     if layer.rope is not None:
         query, key = (rotated(y, positions, layer.rope) for y in (query, key))
     group = layer.heads // key.shape[2]
@@ -32,7 +36,8 @@ def attention(layer, p, x, positions, segments):
         weights = np.exp(scores - scores.max(-1, keepdims=True)) * seen
         total = weights.sum(-1, keepdims=True)
         out[:, :, head] = np.einsum("bts,bsc->btc", weights / np.where(total > 0, total, 1), value[:, :, head // group])
-    return np.einsum("bthc,hcd->btd", out, p["output"])
+    back = np.einsum("bthc,hcd->btd", out, p["output"])
+    return back + p["output_bias"] if "output" in layer.bias.value else back
 
 
 def visible(layer, segments):
@@ -45,12 +50,13 @@ def visible(layer, segments):
     return seen
 
 
-def rms_norm(x, scale, epsilon):
-    return scale * x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon))
+def rms_norm(x, scale, norm):
+    root = np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(norm.epsilon))
+    return (scale + x.dtype.type(norm.offset)) * x / root
 
 
 def rotated(x, positions, rope):
-    rates = rope.base ** (-np.arange(0, x.shape[-1], 2) / x.shape[-1])
+    rates = rope.base ** (-np.arange(0, x.shape[-1], 2) / x.shape[-1]) / (rope.scaling.factor if rope.scaling else 1)
     turns = np.exp(1j * np.asarray(positions)[..., None] * rates)[:, :, None].astype(np.result_type(x, np.complex64))
     if rope.pairing is Pairing.NEIGHBOURS:
         turned = (x[..., 0::2] + 1j * x[..., 1::2]) * turns

@@ -12,9 +12,9 @@ from cupola.core.errors import ConfigError
 from cupola.core.module import flat_specs
 from cupola.kernels.attention import CAUSAL, Mask
 from cupola.kernels.rotary import Pairing
-from cupola.layers.attention import Attention
+from cupola.layers.attention import Attention, Bias
 from cupola.layers.norm import RMSNorm
-from cupola.layers.position import Rope
+from cupola.layers.position import LinearScaling, Rope
 
 WIDTH, LENGTH, CAPACITY = 8, 7, 12
 ROPE = Rope(max_length=32)
@@ -28,7 +28,10 @@ VARIANTS = {
     "rope": layer(),
     "order from the mask alone": layer(rope=None),
     "neighbours": layer(rope=Rope(max_length=32, pairing=Pairing.NEIGHBOURS, base=100.0)),
-    "normed queries and keys": layer(qk_norm=RMSNorm()),
+    "normed queries and keys": layer(query_norm=RMSNorm(), key_norm=RMSNorm(epsilon=1e-2, offset=1.0)),
+    "normed queries alone": layer(query_norm=RMSNorm()),
+    "biases on the way in": layer(key_heads=2, bias=Bias.INPUTS),
+    "biases everywhere": layer(bias=Bias.ALL, rope=Rope(max_length=4096, scaling=LinearScaling(factor=2.0))),
     "two key heads": layer(key_heads=2),
     "one key head and a window": layer(key_heads=1, mask=Mask(causal=True, window=2)),
     "heads of another width": layer(heads=3, head_width=6, scale=0.25),
@@ -49,8 +52,9 @@ def run(layer, p, x, **given):
 
 def params(layer, key):
     p = layer.init(key)
-    if "qk_norm" in p:
-        p["qk_norm"]["scale"] = 1 + normal(layer.head_size, seed=9) / 4
+    vectors = (name for name in p if name.endswith(("_norm", "_bias")))
+    for seed, name in enumerate(vectors, 9):  # which are all alike at first, and would hide each other
+        p[name] = jax.tree.map(lambda x, seed=seed: x + normal(*x.shape, seed=seed) / 4, p[name])
     return p
 
 
@@ -136,7 +140,10 @@ def test_its_parameters_and_what_they_cost():
     seen = 5 * 6 // 2
     assert layer.flops(2, 5) == 2 * (2 * 5) * (4 * 8 * 3 * 6) + 4 * 2 * seen * 3 * 6
     shared = VARIANTS["normed queries and keys"].replace("key_heads", 1).specs()
-    assert (shared["key"].shape, shared["qk_norm"]["scale"].shape) == ((8, 1, 2), (2,))
+    assert (shared["key"].shape, shared["query_norm"]["scale"].shape) == ((8, 1, 2), (2,))
+    biased = VARIANTS["biases everywhere"]
+    assert biased.flops(2, 5) == VARIANTS["rope"].flops(2, 5)  # what is added to a product is no product
+    assert biased.count() - VARIANTS["rope"].count() == 4 * 8
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import plain
 import pytest
 from plain import normal
@@ -75,3 +76,21 @@ def test_dropout_falls_on_what_each_part_adds(key):
     assert len(set(abs(possible - added[None]).argmin(0).flatten().tolist())) == 4
     with pytest.raises(ConfigError, match="the call has no key"):
         whole(p, x, positions=AT, context=Context(mode=Mode.TRAIN))
+
+
+def test_norms_behind_each_part_stand_before_the_sum(key):
+    post = RMSNorm(width=8, epsilon=1e-2, offset=1.0)
+    whole, x = block(attention_post_norm=post, feed_forward_post_norm=post), normal(2, 5, 8)
+    p = whole.init(key)
+    p["attention_post_norm"]["scale"] = normal(8, seed=3)
+    p["feed_forward_post_norm"]["scale"] = normal(8, seed=4)
+    out, _ = whole(p, x, positions=AT, context=Context())
+
+    def normed(y, name):
+        return plain.rms_norm(np.asarray(y), np.asarray(p[name]["scale"]), post)
+
+    mixed, _ = whole.attention(p["attention"], whole.attention_norm(p["attention_norm"], x), positions=AT)
+    middle = x + normed(mixed, "attention_post_norm")
+    fed = whole.feed_forward(p["feed_forward"], whole.feed_forward_norm(p["feed_forward_norm"], middle))
+    assert plain.reordered(out, middle + normed(fed, "feed_forward_post_norm"), terms=8)
+    assert not plain.reordered(out, middle + fed, terms=8)

@@ -32,3 +32,9 @@ def test_a_head_is_drawn_for_the_width_that_it_sums_over(key):
     deviation = 0.1 / (2 * 40_000) ** 0.5  # of a standard deviation of 0.1 over that many draws
     assert abs(np.std(head.init(key)["table"]) - 0.1) < 5 * deviation
     assert head.flops(2, 3) == 2 * 2 * 3 * 400 * 100
+
+
+def test_only_what_is_looked_up_is_scaled(key):
+    embedding = Embedding(precision=FLOAT32, vocabulary=5, width=3, scale=4.0)
+    p = embedding.init(key)
+    np.testing.assert_array_equal(embedding(p, jnp.asarray([[4]]))[0, 0], 4 * np.asarray(p["table"])[4])

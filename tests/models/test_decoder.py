@@ -38,7 +38,7 @@ def states(model, p):
 def test_its_parameters_are_counted(model, tied, normed):
     d, h, k, c, f, v, layers = 8, 4, 2, 2, 12, 11, 2
     model = model.replace("head", None) if tied else model
-    model = model.replace("stack.block.attention.qk_norm", RMSNorm()) if normed else model
+    model = model.replace("stack.block.attention.query_norm", RMSNorm()) if normed else model
     block = 2 * d * h * c + 2 * d * k * c + 3 * d * f + 2 * d + (c if normed else 0)
     assert model.count() == (1 if tied else 2) * v * d + layers * block + d
     held = jax.tree.leaves(model.init(jax.random.key(0)))
@@ -148,7 +148,7 @@ def test_another_feed_forward_takes_one_line(model, form):
 def test_its_text_rebuilds_it(model):
     rich = (
         model.replace("stack.block.attention.mask", Mask(causal=True, window=4))
-        .replace("stack.block.attention.qk_norm", RMSNorm(epsilon=1e-5))
+        .replace("stack.block.attention.key_norm", RMSNorm(epsilon=1e-5, offset=1.0))
         .replace("stack.remat", Remat.DOTS)
         .replace("precision", BFLOAT16)
     )

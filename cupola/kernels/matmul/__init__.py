@@ -1,6 +1,10 @@
 """Matrix products with weights in any form."""
 
 from cupola.kernels.matmul.api import dot as dot
+from cupola.kernels.matmul.form import Adapted as Adapted
+from cupola.kernels.matmul.form import Grouped as Grouped
 from cupola.kernels.matmul.form import Int8 as Int8
 from cupola.kernels.matmul.form import LowRank as LowRank
+from cupola.kernels.matmul.form import Turned as Turned
 from cupola.kernels.matmul.form import Weight as Weight
+from cupola.kernels.matmul.form import reshape as reshape

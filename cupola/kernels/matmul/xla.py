@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cupola.core.dtype import Precision
-from cupola.kernels.matmul.form import Int8, LowRank, Weight
-from cupola.kernels.product import contiguous, operand, product
+from cupola.kernels.matmul.form import Adapted, Grouped, Int8, LowRank, Turned, Weight, dense
+from cupola.kernels.product import FEW_ROWS, contiguous, operand, product
 
 
 def dot(x: Float[Array, "..."], weight: Weight, precision: Precision, contract: int) -> Float[Array, "..."]:
@@ -36,6 +36,27 @@ def _product(
 def _(weight: Int8, x: Float[Array, "N K"], precision: Precision, contract: int):
     out, shape = _product(weight.values.astype(jnp.float32), x, precision, contract)
     return out * jax.lax.broadcast_in_dim(weight.scales, out.shape, (1,)), shape
+
+
+@_product.register
+def _(weight: Grouped, x: Float[Array, "N K"], precision: Precision, contract: int):
+    return _product(dense(weight), x, precision, contract)
+
+
+@_product.register
+def _(weight: Turned, x: Float[Array, "N K"], precision: Precision, contract: int):
+    rows = x.shape[0]
+    # With fewer rows the compiler takes another way, of other speed and other bits.
+    x = jnp.pad(x.astype(precision.compute), ((0, max(0, FEW_ROWS - rows)), (0, 0)))
+    return product(x, weight.values.astype(precision.compute), (1, 1), precision)[:rows], weight.shape[contract:]
+
+
+@_product.register
+def _(weight: Adapted, x: Float[Array, "N K"], precision: Precision, contract: int):
+    base, shape = _product(weight.base, x, precision, contract)
+    inner, _ = _product(Turned(values=weight.down, shape=weight.down.shape[::-1]), x, precision, 1)
+    added, _ = _product(Turned(values=weight.up, shape=weight.up.shape[::-1]), inner * weight.chosen, precision, 1)
+    return base + added, shape
 
 
 @_product.register

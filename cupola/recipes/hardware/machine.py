@@ -3,8 +3,8 @@
 Invariant: what is learnt stays the same; number formats and the form of compilation may change.
 """
 
-from cupola.core.dtype import BFLOAT16, FLOAT32
-from cupola.layers.repeat import Form
+from cupola.core.dtype import BFLOAT16, FLOAT32, Precision
+from cupola.layers.repeat import Form, Repeat
 from cupola.observe.machine import Machine
 from cupola.train.experiment import Experiment
 
@@ -14,12 +14,16 @@ UNROLLED_LAYERS = 16
 """Deeper stacks are scanned even on a CPU, where unrolling is faster, for compilation grows with depth."""
 
 
+def products(machine: Machine) -> Precision:
+    """Returns products of bf16 where they are faster than those of float32, by so much that it pays."""
+    rates = machine.matmul_flops_per_second
+    return BFLOAT16 if rates["bfloat16"] > WORTH * rates["float32"] else FLOAT32
+
+
 def fit(experiment: Experiment, machine: Machine) -> Experiment:
     """Returns the experiment with bf16 products where they are faster, and layers unrolled on a CPU."""
-    rates = machine.matmul_flops_per_second
-    precision = BFLOAT16 if rates["bfloat16"] > WORTH * rates["float32"] else FLOAT32
-    experiment = experiment.replace("precision", precision)
+    experiment = experiment.replace("precision", products(machine))
     on_cpu = all(kind == "cpu" for kind, _ in machine.devices)
     if on_cpu and experiment.model.stack.layers <= UNROLLED_LAYERS:
-        experiment = experiment.replace("model.stack.form", Form.UNROLL)
+        experiment = experiment.swap(Repeat, lambda repeat: repeat.replace("form", Form.UNROLL))
     return experiment

@@ -5,7 +5,7 @@ import pytest
 
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import ShapeError
-from cupola.kernels.matmul import Int8, LowRank, dot
+from cupola.kernels.matmul import Grouped, Int8, LowRank, dot, reshape
 from cupola.kernels.matmul.api import shape_of
 from cupola.kernels.matmul.form import dense
 
@@ -33,6 +33,47 @@ def test_int8_errs_by_half_a_scale_at_most(weight):
     assert (jnp.abs(dense(form) - weight) <= allowed).all()
     assert jnp.isfinite(dense(form)).all()
     assert (jnp.abs(form.values.astype(int)).max(0) == jnp.where(weight.any(0), 127, 0)).all()
+
+
+def groups(codes, bits, *, zero=0, offsets=None, shape=None):
+    """Two outputs of eight inputs in two groups."""
+    codes = np.asarray(codes, np.uint8).reshape(2, 2, 4)
+    packed = codes if bits == 8 else codes[..., :2] | codes[..., 2:] << 4
+    scales = jnp.asarray([[1.0, 2.0], [0.5, 4.0]])
+    offsets = None if offsets is None else jnp.asarray(offsets, jnp.float32)
+    return Grouped(jnp.asarray(packed.reshape(2, -1)), scales, offsets, shape=shape or (8, 2), bits=bits, zero=zero)
+
+
+def test_groups_are_codes_times_scales_plus_offsets():
+    form = groups(range(16), 4, zero=8, offsets=[[0, 1], [2, 3]])
+    expected = [[-8, -7, -6, -5, -7, -5, -3, -1], [2, 2.5, 3, 3.5, 19, 23, 27, 31]]
+    np.testing.assert_array_equal(dense(form).T, expected)
+    np.testing.assert_array_equal(
+        dense(groups([*range(8), *range(248, 256)], 8))[:, 1], [124, 124.5, 125, 125.5, *range(1008, 1024, 4)]
+    )
+
+
+def test_groups_are_split_into_heads_and_stacked_and_cut_like_arrays():
+    form = groups(range(16), 4)
+    matrix = dense(form)
+    for shape, contract in (((8, 1, 2), 1), ((2, 4, 2), 2), ((8, 2), 1)):
+        split = reshape(form, shape)
+        assert shape_of(split) == shape
+        np.testing.assert_array_equal(dense(split), matrix.reshape(shape))
+        x = normal(3, *shape[:contract])
+        np.testing.assert_allclose(
+            dot(x, split, FLOAT32, contract=contract), jnp.tensordot(x, dense(split), contract), rtol=1e-5, atol=1e-5
+        )
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), form, groups(range(16)[::-1], 4))
+    assert dense(stacked).shape == (2, 8, 2)
+    np.testing.assert_array_equal(dense(jax.tree.map(lambda leaf: leaf[0], stacked)), matrix)
+    assert reshape(normal(8, 6), (8, 2, 3)).shape == (8, 2, 3)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 2, 2, 2), (8, 3), (16,), (2, 8, 1)])
+def test_inputs_do_not_mix_with_outputs(shape):
+    with pytest.raises(ShapeError, match=r"8 inputs and 2 outputs cannot have the shape"):
+        reshape(groups(range(16), 4), shape)
 
 
 def test_low_rank_is_its_dense_matrix():

@@ -1,0 +1,32 @@
+"""Paged attention as plain attention over the gathered pages, in float32."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cupola.core.dtype import FLOAT32
+from cupola.kernels.attention import reference
+from cupola.kernels.attention.mask import Mask
+
+
+def refuses(query, keys, values, table, start, mask: Mask, scale: float) -> list[str]:
+    """Returns why the mask cannot be honoured."""
+    reasons = [] if mask.causal else ["only causal masks have pages"]
+    if mask.query_segments is not None or mask.start is not None:
+        reasons.append("the mask has segments or a start, where the table and `start` decide")
+    return reasons
+
+
+def paged_attend(
+    query: Float[Array, "B T H C"],
+    keys: Float[Array, "P K C Z"],
+    values: Float[Array, "P K Z C"],
+    table: Int[Array, "B N"],
+    start: Int[Array, " B"],
+    mask: Mask,
+    scale: float,
+) -> Float[Array, "B T H C"]:
+    """Returns softmax(scale * query . key + mask) . value over each row's pages."""
+    rows, groups, width = query.shape[0], keys.shape[1], keys.shape[2]
+    key = jnp.transpose(keys[table], (0, 1, 4, 2, 3)).reshape(rows, -1, groups, width)
+    value = jnp.transpose(values[table], (0, 1, 3, 2, 4)).reshape(rows, -1, groups, width)
+    return reference.attend(query, key, value, mask.starting(start), scale, FLOAT32)

@@ -1,0 +1,1 @@
+"""Serving: an engine for many requests at once, and the server, router and language in front of it."""

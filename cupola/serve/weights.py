@@ -1,0 +1,51 @@
+"""Parameters in the forms that a server multiplies fastest with.
+
+Not here: the forms (`kernels/matmul/form.py`), quantized files (`interop/`).
+Invariant: what is stored otherwise, or not a matrix, stays as it is; the matrices are those of the
+model, rounded to the dtype in which the precision policy multiplies.
+"""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from cupola.core.module import Module, Tree
+from cupola.core.param import Param, Role
+from cupola.kernels.matmul import Turned
+from cupola.layers.repeat import unstacked
+from cupola.models.decoder import Decoder
+
+
+def for_serving(model: Decoder, params: Tree) -> Tree:
+    """Returns the parameters cut into layers, matrices turned and in the dtype of the products.
+
+    Takes the given tree apart as it goes, so that the weights are never held twice.
+    """
+    return _formed(model, unstacked(model, params))
+
+
+def _formed(module: Module, p: Any) -> Tree:
+    if isinstance(p, tuple):  # The layers of a Repeat.
+        return tuple(_formed(module, layer) for layer in p)
+    formed = {}
+    for name, held in p.items():
+        own = module.params().get(name)
+        if own is not None:
+            formed[name] = _leaf(own, held, module)
+            continue
+        child = getattr(module, name)
+        if isinstance(child, tuple):
+            formed[name] = tuple(_formed(c, q) for c, q in zip(child, held, strict=True))
+        else:
+            formed[name] = _formed(child, held)
+    return formed
+
+
+def _leaf(param: Param, held: Any, module: Module) -> Any:
+    if not isinstance(held, Array) or not param.is_matrix:
+        return held
+    dtype = module.precision.compute
+    if param.role is Role.HIDDEN:
+        return jax.jit(Turned.turn, static_argnums=(1, 2))(held, dtype, param.inputs)
+    return held.astype(dtype)

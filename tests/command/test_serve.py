@@ -1,0 +1,122 @@
+"""The server as a person starts it: a process, a port, a signal."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import openai
+import pytest
+
+SMALL = ["--length", "64", "--running", "2", "--memory", "2MB", "--precision", "float32"]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(*words, ready=True):
+    """A server; gives its address and process."""
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("cupola")), "serve", *map(str, words), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 240
+        while ready and time.monotonic() < deadline:
+            assert process.poll() is None, process.stdout.read()
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health") as answer:
+                if answer.status == 200:
+                    break
+            time.sleep(0.2)
+        yield url, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(trained):
+    with serving(trained, *SMALL) as (url, _):
+        yield url
+
+
+def test_a_run_is_served_under_the_name_of_its_folder(server, trained):
+    client = openai.OpenAI(base_url=f"{server}/v1", api_key="none")
+    assert [model.id for model in client.models.list()] == [Path(trained).name]
+    told = client.completions.create(model=Path(trained).name, prompt="the furnace", max_tokens=8, seed=1)
+    assert told.usage.completion_tokens == 8 or told.choices[0].finish_reason == "stop"
+    again = client.completions.create(model=Path(trained).name, prompt="the furnace", max_tokens=8, seed=1, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in again) == told.choices[0].text
+
+
+def test_a_model_without_a_template_says_so_when_asked_to_chat(server, trained):
+    client = openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
+    with pytest.raises(openai.BadRequestError, match="template"):
+        client.chat.completions.create(model=Path(trained).name, messages=[{"role": "user", "content": "hi"}])
+
+
+def test_the_chat_page_is_there(server):
+    with urllib.request.urlopen(server) as answer:
+        page = answer.read().decode()
+    assert "<title>" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_signal_finishes_what_runs_and_ends_well(trained):
+    with serving(trained, *SMALL) as (url, process):
+        body = {"model": Path(trained).name, "prompt": "iron", "max_tokens": 40, "stream": True}
+        asked = urllib.request.Request(
+            f"{url}/v1/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(asked) as answer:
+            answer.readline()
+            process.send_signal(signal.SIGTERM)
+            rest = answer.read().decode()
+        assert rest.rstrip().endswith("data: [DONE]")
+        told, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, told
+
+
+def test_two_engines_behind_one_address(trained):
+    with serving(trained, *SMALL, "--replicas", "2") as (url, process):
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+        for seed in range(4):
+            client.completions.create(model=Path(trained).name, prompt=f"iron {seed}", max_tokens=4)
+        with urllib.request.urlopen(f"{url}/workers") as answer:
+            assert len(json.load(answer)["workers"]) == 2
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        (["smolm2"], "smolm2", "smollm2"),
+        (["nothing-here.gguf"], "nothing-here.gguf", "Fetched"),
+        (["smollm2", "--host", "0.0.0.0"], "can be reached by others", "keys"),
+        (["smollm2", "--keys", "none.json"], "cannot be read", "key"),
+        (["smollm2", "--memory", "much"], "no amount of memory", "2GB"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(cupola, words, problem, remedy):
+    ended = cupola("serve", *words)
+    assert ended.code == 2
+    assert problem in ended.err
+    assert remedy in ended.err
+
+
+def test_a_taken_port_is_said(cupola, trained, server):
+    ended = cupola("serve", trained, *SMALL, "--port", server.rsplit(":", 1)[1])
+    assert ended.code == 2
+    assert "Use another port" in ended.err

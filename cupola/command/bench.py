@@ -1,5 +1,6 @@
 """`cupola bench serve`: how fast a model is served on this machine, as a table and a plot."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def serve(
     found = find(model, precision=precision_of(precision))
     usable = [token for token in range(found.tokenizer.vocabulary) if token not in found.tokenizer.special]
     length = min(length, found.model.max_length)
-    with start(found, options_of(running=max(widths), length=length, memory=None)) as engine:
+    with contextlib.closing(start(found, options_of(running=max(widths), length=length, memory=None))) as engine:
         engine.wait_compiled()
         reports = {f"{n} streams" if n > 1 else "1 stream": _streams(engine, usable, n, prompt, tokens) for n in widths}
         for name, make in WORKLOADS.items():

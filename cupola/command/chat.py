@@ -1,5 +1,6 @@
 """`cupola chat`: a conversation in the terminal."""
 
+import contextlib
 import itertools
 import time
 from typing import Annotated
@@ -43,7 +44,7 @@ def chat(
     sampling = sampling_of(found)
     for name, value in given.items():
         sampling = sampling if value is None else sampling.replace(name, value)
-    with start(found, options_of(running=1, length=length, memory=None)) as engine:
+    with contextlib.closing(start(found, options_of(running=1, length=length, memory=None))) as engine:
         say(COMMANDS)
         talk(engine, found, system=system, sampling=sampling, limit_tokens=tokens)
 

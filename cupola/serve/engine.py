@@ -40,6 +40,11 @@ logger = logging.getLogger(__name__)
 
 TOP = 20
 """How many of the likeliest tokens a step finds where any request asks for some."""
+JUMP_LEAST, JUMP_SHARE = 3, 2
+"""A grammar's forced tokens are computed at once, like a prompt, if there are three, and two for each that runs.
+
+That takes a wider step, for which all that decode wait; fewer tokens are drawn sooner with theirs.
+"""
 IDLE_SECONDS = 0.5
 """Without work the engine looks that often whether a request's time is over."""
 
@@ -366,7 +371,7 @@ class Engine:
 
     def _jump(self, job: Job) -> None:
         """Adds the tokens that a grammar forces, so that no step draws them."""
-        forced = job.jump()
+        forced = job.jump(max(JUMP_LEAST, JUMP_SHARE * len(self._scheduler.running)))
         if forced and job.sequence is not None:
             self._scheduler.extend(job.sequence, forced)
         if job.ended:

@@ -21,8 +21,6 @@ from cupola.serve.speculate import Proposer, accept
 
 logger = logging.getLogger(__name__)
 
-JUMP = 3
-"""Fewest forced tokens that are worth a step of their own: it computes them at once, like a prompt."""
 
 
 class Job:
@@ -84,12 +82,12 @@ class Job:
             self.accepted += len(stand) - 1
         return self._take(stand)
 
-    def jump(self) -> list[int]:
-        """Returns the tokens that the grammar forces next, as taken in, where they are worth a step."""
+    def jump(self, least: int) -> list[int]:
+        """Returns the tokens that the grammar forces next, as taken in, where they are so many at least."""
         if self.matcher is None or self.ended or self.request.top_logprobs is not None:
             return []
         forced = self.matcher.forced()
-        return self._take([Token(token) for token in forced]) if len(forced) >= JUMP else []
+        return self._take([Token(token) for token in forced]) if len(forced) >= least else []
 
     def _take(self, tokens: list[Token]) -> list[int]:
         taken: list[int] = []

@@ -23,6 +23,7 @@ from cupola.models.decoder import Decoder
 from cupola.serve.adapters import Adapters
 from cupola.serve.batch import Batch, Tables, batch_of
 from cupola.serve.request import Token
+from cupola.serve.rows import rows_of
 from cupola.serve.sample import Drawn, Given, sample
 from cupola.serve.sample import Rows as Draws
 from cupola.serve.sequence import Plan, Row
@@ -154,7 +155,11 @@ class Runner:
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (self.params, self._pool, self._latest, batch)
         )
-        self._compiled[shape] = self._step.lower(*abstract).compile()
+        compiled = self._step.lower(*abstract).compile()
+        logits = jnp.zeros((shape.draws, self.model.vocabulary), self.model.precision.output)
+        rows = rows_of((), rows=shape.draws)
+        _draw(logits, jnp.zeros_like(self._latest), batch.drawn_slots, rows, self._vocabulary, 0)
+        self._compiled[shape] = compiled
 
     @property
     def ready(self) -> frozenset[Shape]:

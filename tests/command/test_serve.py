@@ -93,7 +93,7 @@ def test_two_engines_behind_one_address(trained):
         for seed in range(4):
             client.completions.create(model=Path(trained).name, prompt=f"iron {seed}", max_tokens=4)
         with urllib.request.urlopen(f"{url}/workers") as answer:
-            assert len(json.load(answer)["workers"]) == 2
+            assert len(json.load(answer)["data"]) == 2
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode == 0

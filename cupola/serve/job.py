@@ -22,7 +22,6 @@ from cupola.serve.speculate import Proposer, accept
 logger = logging.getLogger(__name__)
 
 
-
 class Job:
     """A request on its way.
 

@@ -76,10 +76,11 @@ class Options(Value):
         """Returns the shapes that steps are compiled for."""
         most = self.max_running
         decodes = tuple(sorted({n for n in (1, 4, 8, 16, 32, 64, 128, 256, 512) if n < most} | {most}))
-        few, many = 4 * self.page_size, self.budget_tokens
-        chunks = dict.fromkeys(((1, few), (max(1, min(4, many // few)), few), (1, many)))
+        few, most_tokens = 4 * self.page_size, self.budget_tokens
+        widths = [width for n in range(most_tokens.bit_length()) if (width := few << n) < most_tokens] + [most_tokens]
+        chunks = sorted({(1, width) for width in widths} | {(most_tokens // width, width) for width in widths})
         draft = 0 if self.speculation.kind is SpeculationKind.NONE else self.speculation.count
-        return Shapes(decodes=decodes, mixed=tuple(sorted({min(4, most), most})), chunks=tuple(chunks), draft=draft)
+        return Shapes(decodes=decodes, mixed=(most,), chunks=tuple(chunks), draft=draft)
 
     def limits(self, model: Decoder, draft: Decoder | None = None) -> Limits:
         """Returns what the scheduler may use for a model.

@@ -48,7 +48,8 @@ TEXTS = {
 }
 COMMANDS = [
     (), ("quickstart",), ("train",), ("complete",), ("eval",), ("config",), ("config", "show"), ("config", "diff"),
-    ("doctor",), ("version",),
+    ("doctor",), ("version",), ("fetch",), ("serve",), ("chat",), ("bench",), ("bench", "serve"), ("keys",),
+    ("keys", "make"), ("keys", "list"), ("keys", "revoke"),
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from cupola.serve.run import Pool
 from cupola.serve.speculate import Speculation, SpeculationKind
 from cupola.serve.weights import for_serving
 
-REQUESTS = 500
+REQUESTS = 400
 """Mixed requests; each is answered by every engine below, which makes more than two thousand."""
 ENGINES = {
     "cache off": {"cache": Cache.OFF},

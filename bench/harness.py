@@ -197,12 +197,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print()
 
 
-def finish(name: str, rows: Sequence[Row], *, passed: bool, facts: dict[str, str]) -> int:
+def finish(name: str, rows: Sequence[Row], *, passed: bool, facts: dict[str, str], keep: bool = True) -> int:
     """Prints the comparisons, where they were made, and the JSON line; returns the exit status.
 
     Args:
-        name: of the bench; the line is also appended to bench/results/NAME.jsonl.
+        name: of the bench.
         facts: of machine and versions.
+        keep: whether the line is appended to bench/results/NAME.jsonl.
     """
     table(
         ("case", "ours", "peer", "ratio", "unit", "peer is"),
@@ -212,9 +213,10 @@ def finish(name: str, rows: Sequence[Row], *, passed: bool, facts: dict[str, str
     for what, value in facts.items():
         print(f"{what:<14} {value}")
     line = json.dumps({"name": name, "rows": [row.record() for row in rows], "passed": passed})
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a") as results:
-        print(line, file=results)
+    if keep:
+        RESULTS.mkdir(exist_ok=True)
+        with (RESULTS / f"{name}.jsonl").open("a") as results:
+            print(line, file=results)
     print(line)
     return 0 if passed else 1
 

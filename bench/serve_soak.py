@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--quick", action="store_true", help="one minute")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep-nothing", action="store_true", help="append nothing to bench/results")
     asked = parser.parse_args()
     minutes = 1.0 if asked.quick else asked.minutes
     jax.config.update("jax_compilation_cache_dir", str(harness.REPOSITORY / ".cache" / "jax"))
@@ -70,7 +71,7 @@ def main() -> int:
         asyncio.run(soak.run(60 * minutes))
         server.stop()
         engine.close(grace_seconds=30.0)
-        return report(soak, engine, minutes)
+        return report(soak, engine, minutes, keep=not asked.keep_nothing)
 
 
 def language() -> tuple[Decoder, object, Tokenizer]:
@@ -202,7 +203,7 @@ class Soak:
             self.wrong.append(f"{what}: {told[:300]}")
 
 
-def report(soak: Soak, engine: Engine, minutes: float) -> int:
+def report(soak: Soak, engine: Engine, minutes: float, *, keep: bool) -> int:
     """Prints what came of it and the JSON line."""
     stats = engine.stats()
     health = sorted(soak.health)
@@ -224,7 +225,7 @@ def report(soak: Soak, engine: Engine, minutes: float) -> int:
         harness.Row("memory after", soak.resident[-1] / 2**20, settled / 2**20 * (1 + allowed), "bound", "MiB"),
     ]
     passed = not soak.wrong and not left and all(row.ours <= row.peer for row in rows)
-    return harness.finish(NAME, rows, passed=passed, facts=facts)
+    return harness.finish(NAME, rows, passed=passed, facts=facts, keep=keep)
 
 
 if __name__ == "__main__":

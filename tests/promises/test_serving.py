@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cupola.core.dtype import FLOAT32
+from cupola.kernels.attention import Mask
 from cupola.layers.attention import Attention, Bias
 from cupola.layers.block import Block
 from cupola.layers.embedding import Head
@@ -16,7 +17,6 @@ from cupola.layers.feed_forward import GatedMLP
 from cupola.layers.kv import Begin, Paged, Rows
 from cupola.layers.norm import RMSNorm
 from cupola.layers.repeat import Repeat, unstacked
-from cupola.kernels.attention import Mask
 from cupola.models.decoder import Decoder
 from cupola.serve.admit import Cache
 from cupola.serve.engine import Engine

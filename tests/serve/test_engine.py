@@ -137,7 +137,7 @@ def test_forced_tokens_save_steps_and_change_no_text(engine, language):
     texts, steps = [], []
     for how in ({}, {"top_logprobs": 0}):  # With log-probabilities every token must be drawn.
         before = made.stats().steps
-        pieces, tokens = ask(made, prompt_of(language, "say"), limit_tokens=60, grammar=choice, **how)
+        pieces, _ = ask(made, prompt_of(language, "say"), limit_tokens=60, grammar=choice, **how)
         texts.append("".join(piece.text for piece in pieces))
         steps.append(made.stats().steps - before)
     assert texts[0] == texts[1] in ("the furnace melts iron and pours it", "zzz")
@@ -169,10 +169,14 @@ def test_what_cannot_be_served_is_refused_and_nothing_is_sent(shared, change, ki
 
 def test_a_full_queue_says_when_to_try_again(engine, language):
     made = engine(max_waiting=1, max_running=1, warm_up=WarmUp.ESSENTIAL)
-    prompt, ends = prompt_of(language, "iron"), []
-    with pytest.raises(Busy) as refused:
+    prompt = prompt_of(language, "iron")
+
+    def flood() -> None:
         for number in range(50):
-            made.submit(Request(id=str(number), prompt=prompt, limit_tokens=200), ends.append)
+            made.submit(Request(id=str(number), prompt=prompt, limit_tokens=200), lambda piece: None)
+
+    with pytest.raises(Busy) as refused:
+        flood()
     assert refused.value.retry_after_seconds >= 1
 
 

@@ -83,7 +83,10 @@ def _plot(name: str, reports: dict[str, Report], path: Path) -> None:
     names = list(reports)
     left.bar(names, [report.tokens_per_second for report in reports.values()], color="#b5532a")
     left.set_ylabel("tokens/s, all streams")
-    right.boxplot([[1e3 * a.token_seconds for a in report.answers] for report in reports.values()], tick_labels=names)
+    for place, report in enumerate(reports.values()):
+        each = [1e3 * answer.token_seconds for answer in report.answers]
+        right.plot([place] * len(each), each, ".", color="#b5532a", alpha=0.4)
+    right.set_xticks(range(len(names)), names)
     right.set_ylabel("ms per token of a stream")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

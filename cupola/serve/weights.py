@@ -18,10 +18,7 @@ from cupola.models.decoder import Decoder
 
 
 def for_serving(model: Decoder, params: Tree) -> Tree:
-    """Returns the parameters cut into layers, matrices turned and in the dtype of the products.
-
-    Takes the given tree apart as it goes, so that the weights are never held twice.
-    """
+    """Returns the parameters cut into layers, matrices turned and in the dtype of the products."""
     return _formed(model, unstacked(model, params))
 
 

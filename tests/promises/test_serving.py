@@ -26,7 +26,7 @@ from cupola.serve.speculate import Speculation, SpeculationKind
 from cupola.serve.weights import for_serving
 
 REQUESTS = 400
-"""Mixed requests; each is answered by every engine below, which makes more than two thousand."""
+"""Mixed requests; each is answered by every engine below and a plain one: more than two thousand."""
 ENGINES = {
     "cache off": {"cache": Cache.OFF},
     "cache on, small pool": {"memory_bytes": 32_000},
@@ -119,6 +119,7 @@ def plain(with_adapters, language):
         return answers(engine, requests_of(language, REQUESTS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_gives_the_same_tokens(name, with_adapters, language, plain):
     with with_adapters(**ENGINES[name]) as engine:
@@ -132,6 +133,7 @@ def test_every_engine_gives_the_same_tokens(name, with_adapters, language, plain
         assert stats.cached_tokens > 0
 
 
+@pytest.mark.slow
 def test_the_answers_depend_on_what_was_asked(plain):
     """The control: the model is none that says the same to all."""
     assert len({tuple(tokens) for tokens in plain.values()}) > 0.9 * REQUESTS

@@ -3,7 +3,7 @@
 Attention hands its queries, keys and values to the view, which keeps what later calls need and
 attends to all that it holds; None (training) means that there is nothing to keep. Not here: how
 attention is computed (`kernels/attention`, `kernels/paged`), who owns which page (the server).
-Invariant: a view holds what was computed; it never changes a number.
+Invariant: a view holds what was computed; it changes no number but to round it to what it keeps.
 """
 
 import abc
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from cupola.core.dtype import Precision
 from cupola.core.record import record
 from cupola.kernels.attention import Mask, attend
-from cupola.kernels.paged import paged_attend, write_pages, write_tokens
+from cupola.kernels.paged import Keys, Values, paged_attend, write_pages, write_tokens
 
 
 class View(abc.ABC):
@@ -122,8 +122,8 @@ class Paged(View):
         groups: whose tokens come, in this order.
     """
 
-    keys: Float[Array, "P K C Z"]
-    values: Float[Array, "P K Z C"]
+    keys: Keys
+    values: Values
     groups: tuple[Rows, ...]
 
     def attend(self, query, key, value, *, positions, mask, scale, precision):

@@ -85,6 +85,11 @@ class Limits(Value):
                 remedy=f"Use {self.page_size} or more, or smaller pages.",
             )
 
+    def padded_tokens(self, tokens: int) -> int:
+        """Returns how many tokens a prompt takes with its padding."""
+        least = self.chunk_widths[0] if self.chunk_widths else 1
+        return -(-tokens // least) * least
+
     @property
     def pool_tokens(self) -> int:
         """How many tokens all pages hold."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 from cupola.core.errors import CupolaError
@@ -30,7 +29,7 @@ from cupola.serve.job import Job, draws_of
 from cupola.serve.options import Options, WarmUp
 from cupola.serve.request import Reason, Receive, Request, Task
 from cupola.serve.rows import Settings
-from cupola.serve.run import Launched, Runner
+from cupola.serve.run import Begun, Launched, Runner
 from cupola.serve.schedule import Scheduler
 from cupola.serve.sequence import Row, Sequence, State
 from cupola.serve.shapes import Shape
@@ -45,6 +44,8 @@ JUMP_LEAST, JUMP_SHARE = 3, 2
 
 That takes a wider step, for which all that decode wait; fewer tokens are drawn sooner with theirs.
 """
+JUMP_PADDING = 8
+"""Before a request runs they join its prompt, unless each of them would bring more tokens of padding than these."""
 IDLE_SECONDS = 0.5
 """Without work the engine looks that often whether a request's time is over."""
 
@@ -93,6 +94,7 @@ class Engine:
         self._grammars = Grammars(tokenizer, model.vocabulary, stop_tokens)
         self._scheduler = Scheduler(self.limits, vocabulary=self._vocabulary)
         self._jobs: dict[Sequence, Job] = {}
+        self._drawing: list[tuple[Row, Job]] = []
         self._inbox: collections.deque[Callable[[], None]] = collections.deque()
         self._arriving = 0
         self._ids: set[str] = set()
@@ -282,15 +284,15 @@ class Engine:
         flying: Launched | None = None
         try:
             while self._await_work(flying is not None):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 if flying is not None and any(sequence.needs_sync for sequence in self._scheduler.running):
                     self._land(flying)
                     flying = None
-                launched = self._launch()
+                begun = self._begin()
                 if flying is not None:
                     self._land(flying)
-                flying = launched
-                self._seconds["step"] += time.perf_counter() - begun
+                flying = None if begun is None else self._draw(begun)
+                self._seconds["step"] += time.perf_counter() - started
         # Whatever it is, those who wait must hear of it.
         except BaseException as error:
             logger.exception("the engine has failed")
@@ -318,27 +320,36 @@ class Engine:
             self._tell(job, Reason.ERROR, error)
             return
         job.sequence = sequence
-        sequence.needs_sync = job.needs_sync
         self._jobs[sequence] = job
         self._jump(job)
 
-    def _launch(self) -> Launched | None:
-        begun = time.perf_counter()
+    def _begin(self) -> Begun | None:
+        """Plans a step and begins its forward."""
+        started = time.perf_counter()
         for sequence in self._scheduler.running:
             job = self._jobs[sequence]
             if job.proposer is not None and not sequence.in_flight:
                 sequence.draft = job.proposer.propose(sequence.tokens, self.options.speculation.count)
         plan = self._scheduler.plan()
-        self._seconds["schedule"] += time.perf_counter() - begun
+        self._seconds["schedule"] += time.perf_counter() - started
         if plan is None:
             return None
         self._counts["steps"] += 1
         if self._draft is not None:
             plan = self._draft.step(plan, [self._jobs[row.sequence].settings for row in plan.decodes])
-        drawing = [(row, self._jobs[row.sequence]) for row in plan.rows if row.draws]
-        asked = any(job.request.top_logprobs for _, job in drawing)
-        draws = partial(draws_of, drawing, vocabulary=self.model.vocabulary)
-        return self._runner.launch(plan, draws, top=TOP if asked else 0)
+        self._drawing = [(row, self._jobs[row.sequence]) for row in plan.rows if row.draws]
+        return self._runner.begin(plan)
+
+    def _draw(self, begun: Begun) -> Launched:
+        """Begins the draws of a step; what the step before drew has been taken in."""
+        draws = draws_of(
+            self._drawing,
+            begun.shape.draws,
+            vocabulary=self.model.vocabulary,
+            failed=lambda job, error: self._end(job, Reason.ERROR, error),
+        )
+        asked = any(job.request.top_logprobs for _, job in self._drawing)
+        return self._runner.draw(begun, draws, top=TOP if asked else 0)
 
     def _land(self, launched: Launched) -> None:
         """Takes in the results of a step."""
@@ -370,10 +381,20 @@ class Engine:
             self._jump(job)
 
     def _jump(self, job: Job) -> None:
-        """Adds the tokens that a grammar forces, so that no step draws them."""
-        forced = job.jump(max(JUMP_LEAST, JUMP_SHARE * len(self._scheduler.running)))
-        if forced and job.sequence is not None:
-            self._scheduler.extend(job.sequence, forced)
+        """Adds the tokens that a grammar forces, so that no step draws them; later, where one is being drawn."""
+        sequence = job.sequence
+        if sequence is None:
+            return
+        # The token in flight is the first of those that are forced.
+        least = max(JUMP_LEAST, JUMP_SHARE * len(self._scheduler.running)) + sequence.in_flight
+        forced = job.forced(least)
+        if sequence.state is State.WAITING:
+            known, padded = len(sequence.tokens), self.limits.padded_tokens
+            if padded(known + len(forced)) - padded(known) > JUMP_PADDING * len(forced):
+                forced = []
+        sequence.needs_sync = job.needs_sync or bool(forced and sequence.in_flight)
+        if forced and not sequence.in_flight:
+            self._scheduler.extend(sequence, job.jump(forced))
         if job.ended:
             self._end(job)
 

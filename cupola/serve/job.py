@@ -5,10 +5,12 @@ Invariant: what receives pieces gets exactly one with a `Finish`, and none after
 """
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
+from cupola.core.errors import CupolaError
 from cupola.data.tokenizer import Tokenizer
 from cupola.serve.grammar import Matcher
 from cupola.serve.output import Output
@@ -16,10 +18,13 @@ from cupola.serve.request import Finish, Piece, Reason, Receive, Request, Task, 
 from cupola.serve.rows import Place, Settings, rows_of
 from cupola.serve.run import embedding_of
 from cupola.serve.sample import Rows
-from cupola.serve.sequence import Row, Sequence
+from cupola.serve.sequence import Row, Sequence, State
 from cupola.serve.speculate import Proposer, accept
 
 logger = logging.getLogger(__name__)
+
+ALL_ALLOWED = 0xFFFFFFFF
+"""A word of a mask that forbids nothing."""
 
 
 class Job:
@@ -54,8 +59,8 @@ class Job:
 
     @property
     def needs_sync(self) -> bool:
-        """Whether its next token can be drawn only when the last is known."""
-        return self.matcher is not None or self._history is not None or self.proposer is not None
+        """Whether its next row can be planned only when its last token is known: what follows is guessed from it."""
+        return self.proposer is not None
 
     @property
     def ended(self) -> bool:
@@ -81,12 +86,16 @@ class Job:
             self.accepted += len(stand) - 1
         return self._take(stand)
 
-    def jump(self, least: int) -> list[int]:
-        """Returns the tokens that the grammar forces next, as taken in, where they are so many at least."""
+    def forced(self, least: int) -> list[int]:
+        """Returns the tokens that the grammar forces next, without taking them; none where they are fewer."""
         if self.matcher is None or self.ended or self.request.top_logprobs is not None:
             return []
         forced = self.matcher.forced()
-        return self._take([Token(token) for token in forced]) if len(forced) >= least else []
+        return forced if len(forced) >= least else []
+
+    def jump(self, forced: list[int]) -> list[int]:
+        """Takes in tokens that the grammar forces, and returns those that stand."""
+        return self._take([Token(token) for token in forced])
 
     def _take(self, tokens: list[Token]) -> list[int]:
         taken: list[int] = []
@@ -153,19 +162,27 @@ class Job:
             logger.exception("the receiver of %s failed", self.request.id)
 
 
-def draws_of(drawing: list[tuple[Row, Job]], rows: int, *, vocabulary: int) -> Rows:
+def draws_of(
+    drawing: list[tuple[Row, Job]], rows: int, *, vocabulary: int, failed: Callable[[Job, CupolaError], None]
+) -> Rows:
     """Returns how the rows of a step draw.
 
     Args:
-        drawing: rows that draw, in order.
+        drawing: rows that draw, in order; nobody reads what those of ended sequences draw.
         rows: how many the step is compiled for.
         vocabulary: of the model.
+        failed: told of a job whose grammar took too much work.
     """
     mask = None
     if any(job.matcher is not None for _, job in drawing):
-        mask = np.full((rows, -(-vocabulary // 32)), 0xFFFFFFFF, np.uint32)
+        mask = np.full((rows, -(-vocabulary // 32)), ALL_ALLOWED, np.uint32)
         first = 0
         for row, job in drawing:
-            job.write_masks(mask[first:], row)
+            if row.sequence.state is not State.FINISHED:
+                try:
+                    job.write_masks(mask[first:], row)
+                except CupolaError as error:
+                    mask[first:] = ALL_ALLOWED
+                    failed(job, error)
             first += 1 + len(row.draft)
     return rows_of([job.place(row) for row, job in drawing], rows=rows, mask=mask)

@@ -1,13 +1,14 @@
 """Steps on the device: the model over a batch, and the draw of the next tokens.
 
 Not here: what a step computes (`schedule.py`), its shapes (`shapes.py`), texts (`output.py`).
-A step is launched and runs while the host goes on; `Launched` is asked for its results later.
+A step's forward is begun and runs while the host takes in what the step before drew; then its own draws are
+begun, which may depend on that; `Launched` is asked for its results later.
 Invariant: the forward is the model's own, `Decoder.__call__`, over paged views; the pool is donated
 from step to step and never copied.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float, Int, Int32
 
 from cupola.core.module import Tree
 from cupola.core.record import record
+from cupola.kernels.paged import Keys, Values, stored_dtype
 from cupola.layers.kv import Paged, Rows
 from cupola.models.decoder import Decoder
 from cupola.serve.adapters import Adapters
@@ -42,13 +44,13 @@ class Pool:
         values: [P, K, Z, C] of each layer.
     """
 
-    keys: tuple[Float[Array, "P K C Z"], ...]
-    values: tuple[Float[Array, "P K Z C"], ...]
+    keys: tuple[Keys, ...]
+    values: tuple[Values, ...]
 
     @classmethod
     def empty(cls, model: Decoder, pages: int, page_size: int) -> "Pool":
         """Returns a pool that holds nothing."""
-        kept = [(a.groups, a.head_size, a.precision.output) for a in model.attentions()]
+        kept = [(a.groups, a.head_size, stored_dtype(a.precision)) for a in model.attentions()]
         return cls(
             keys=tuple(jnp.zeros((pages, k, c, page_size), dtype) for k, c, dtype in kept),
             values=tuple(jnp.zeros((pages, k, page_size, c), dtype) for k, c, dtype in kept),
@@ -67,12 +69,31 @@ class Pool:
 
 def bytes_per_token(model: Decoder) -> int:
     """Returns what keys and values of one token take in all layers."""
-    return sum(2 * a.groups * a.head_size * a.precision.output.itemsize for a in model.attentions())
+    return sum(2 * a.groups * a.head_size * stored_dtype(a.precision).itemsize for a in model.attentions())
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """A step whose forward runs on the device; how its rows draw may yet depend on the step before.
+
+    Args:
+        plan: what it computes.
+        shape: that it was padded to.
+        logits: of each draw.
+        states: the last hidden state of each token of the step.
+        slots: where each drawn token is kept for the next step.
+    """
+
+    plan: Plan
+    shape: Shape
+    logits: Float[Array, "R V"]
+    states: Float[Array, "T D"]
+    slots: Int[Given, " R"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Launched:
-    """A step that runs on the device.
+    """A step that runs on the device, its draws too.
 
     Args:
         plan: what it computes.
@@ -166,14 +187,8 @@ class Runner:
         """The shapes that are compiled."""
         return frozenset(self._compiled)
 
-    def launch(self, plan: Plan, draws: Callable[[int], Draws], *, top: int = 0) -> Launched:
-        """Begins a step; it runs after those launched before, while the host goes on.
-
-        Args:
-            plan: what it computes.
-            draws: returns how each row draws, padded to so many rows.
-            top: how many of the likeliest tokens are wanted of each row.
-        """
+    def begin(self, plan: Plan) -> Begun:
+        """Begins a step's forward; it runs after those begun before, while the host goes on."""
         shape = min(
             (shape for shape in tuple(self._compiled) if self.shapes.holds(shape, plan)),
             key=lambda s: (s.tokens, s.decodes),
@@ -181,9 +196,17 @@ class Runner:
         names = {} if self.adapters is None else self.adapters.numbers
         batch = batch_of(plan, shape, self._tables, slots=self._slots, adapters=names)
         logits, states, self._pool = self._compiled[shape](self.params, self._pool, self._latest, batch)
-        rows = draws(shape.draws)
-        drawn, self._latest = _draw(logits, self._latest, batch.drawn_slots, rows, self._vocabulary, top)
-        return Launched(plan=plan, shape=shape, drawn=drawn, states=states)
+        return Begun(plan=plan, shape=shape, logits=logits, states=states, slots=batch.drawn_slots)
+
+    def draw(self, begun: Begun, draws: Draws, *, top: int = 0) -> Launched:
+        """Begins the draws of a step, before any later step is begun.
+
+        Args:
+            draws: how each row draws, padded to those of the step's shape.
+            top: how many of the likeliest tokens are wanted of each row.
+        """
+        drawn, self._latest = _draw(begun.logits, self._latest, begun.slots, draws, self._vocabulary, top)
+        return Launched(plan=begun.plan, shape=begun.shape, drawn=drawn, states=begun.states)
 
     def scores(self, launched: Launched, row: Row, *, top: int) -> list[Token]:
         """Returns each token that follows one of a chunk's in the prompt, with its log-probability."""

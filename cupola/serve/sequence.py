@@ -32,8 +32,8 @@ class Sequence:
         request: what was asked.
         arrival: its number in the order of submission.
         deadline_seconds: on the clock of `Scheduler.submit`.
-        needs_sync: the next token can be drawn only after the last one is known to the host: a grammar,
-            or drafts.
+        needs_sync: the next row can be planned only after the last token is known to the host: drafts, or a
+            grammar that is about to force some.
         state: where it is.
         tokens: prompt and known generated tokens.
         computed: tokens whose keys and values are in pages, or will be after the steps in flight.
@@ -88,7 +88,6 @@ class Sequence:
         self.prompt_tokens = len(request.prompt)
         self.most_tokens = self.prompt_tokens + (request.limit_tokens if request.task is Task.GENERATE else 0)
         self.reads_prompt = request.prompt_logprobs or request.task is not Task.GENERATE
-        self.needs_sync = self.needs_sync or request.grammar is not None
         self.matchable = request.prompt[:-1]
 
     @property

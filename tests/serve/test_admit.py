@@ -77,3 +77,8 @@ def test_a_full_queue_says_when_to_try_again():
 def test_limits_that_leave_nothing_are_refused(changes, text):
     with pytest.raises(ConfigError, match=text):
         Limits(**changes)
+
+
+@pytest.mark.parametrize(("widths", "padded"), [((), 67), ((64, 128), 128), ((8,), 72)])
+def test_prompts_are_padded_to_the_smallest_width(widths, padded):
+    assert Limits(budget_tokens=512, chunk_widths=widths).padded_tokens(67) == padded

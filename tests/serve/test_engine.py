@@ -12,6 +12,7 @@ from cupola.serve.admit import Cache
 from cupola.serve.engine import Engine
 from cupola.serve.errors import Busy, ContextOverflow, InvalidRequest, NotFound, Unavailable
 from cupola.serve.generator import Generator, iterate
+from cupola.serve.grammar import Matcher
 from cupola.serve.options import WarmUp
 from cupola.serve.request import Grammar, GrammarKind, Piece, Reason, Request, Sampling, Task
 from cupola.serve.speculate import Speculation, SpeculationKind
@@ -232,12 +233,26 @@ def test_an_engine_that_fails_answers_all_and_refuses_more(engine, language, mon
     def fail(*_, **__):
         raise RuntimeError("device lost")
 
-    monkeypatch.setattr(made._runner, "launch", fail)
+    monkeypatch.setattr(made._runner, "begin", fail)
     pieces, _ = ask(made, prompt_of(language, "iron"))
     assert pieces[-1].finish.reason is Reason.ERROR
     assert "device lost" in str(pieces[-1].finish.error)
     with pytest.raises(Unavailable, match="device lost"):
         ask(made, prompt_of(language, "iron"))
+
+
+def test_a_grammar_that_takes_too_much_work_ends_its_own_request_alone(engine, language, monkeypatch):
+    made = engine()
+
+    def fail(*_):
+        raise InvalidRequest("the grammar cannot go on")
+
+    monkeypatch.setattr(Matcher, "masks", fail)
+    pieces, _ = ask(made, prompt_of(language, "iron"), grammar=Grammar(GrammarKind.REGEX, "[a-z ]+"))
+    assert pieces[-1].finish.reason is Reason.ERROR
+    assert "cannot go on" in str(pieces[-1].finish.error)
+    pieces, _ = ask(made, prompt_of(language, "iron"))
+    assert pieces[-1].finish.reason is Reason.LENGTH
 
 
 def test_closing_lets_the_running_ones_end(engine, language):

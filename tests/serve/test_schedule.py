@@ -148,10 +148,9 @@ def test_one_step_ahead_a_token_is_computed_before_it_is_known(make):
     assert sequence.generated == [5, 6, 7]
 
 
-@pytest.mark.parametrize("why", ["grammar", "needs_sync"])
-def test_who_must_know_the_last_token_waits_for_it(make, why):
+def test_who_must_know_the_last_token_waits_for_it(make):
     scheduler = make()
-    sequence = scheduler.submit(ask([1, 2], grammar=GRAMMAR if why == "grammar" else None))
+    sequence = scheduler.submit(ask([1, 2]))
     sequence.needs_sync = True
     row = scheduler.plan().rows[0]
     assert scheduler.plan() is None

@@ -1,6 +1,6 @@
 import pytest
 
-from cupola.serve.request import Grammar, GrammarKind, Request, Task
+from cupola.serve.request import Request, Task
 from cupola.serve.sequence import Plan, Row, Sequence
 
 
@@ -20,11 +20,6 @@ def made(**changes):
 def test_what_a_request_takes_follows_from_its_task(changes, most, reads):
     sequence = made(**changes)
     assert (sequence.most_tokens, sequence.reads_prompt) == (most, reads)
-
-
-def test_a_grammar_needs_every_token_before_the_next():
-    assert made(grammar=Grammar(GrammarKind.REGEX, ".*")).needs_sync
-    assert not made().needs_sync
 
 
 def test_the_last_token_is_never_looked_up():

@@ -14,6 +14,7 @@ from cupola.core.errors import ShapeError
 from cupola.kernels.attention.mask import Mask
 from cupola.kernels.choose import Implementation, Operation
 from cupola.kernels.paged import reference, xla
+from cupola.kernels.paged.stored import Keys, Values
 
 PAGED_ATTEND = Operation(
     "paged_attend",
@@ -26,8 +27,8 @@ PAGED_ATTEND = Operation(
 
 def paged_attend(
     query: Float[Array, "B T H C"],
-    keys: Float[Array, "P K C Z"],
-    values: Float[Array, "P K Z C"],
+    keys: Keys,
+    values: Values,
     table: Int[Array, "B N"],
     start: Int[Array, " B"],
     *,
@@ -52,7 +53,8 @@ def paged_attend(
         ShapeError: H is not a multiple of K.
 
     Cost: 4*B*T*H*C FLOPs for each key up to the longest sequence, and a copy of those keys and values.
-    Numerics: products and sums in float32 (operands in the pool's dtype), the result in query's dtype.
+    Numerics: products and sums in float32, of keys and values as the pool keeps them (`stored.py`); the result in
+    query's dtype.
     """
     heads, groups = query.shape[2], keys.shape[1]
     if heads % groups:

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 from cupola.core.dtype import FLOAT32
 from cupola.kernels.attention import reference
 from cupola.kernels.attention.mask import Mask
+from cupola.kernels.paged.stored import Keys, Values, load
 
 
 def refuses(query, keys, values, table, start, mask: Mask, scale: float) -> list[str]:
@@ -18,8 +19,8 @@ def refuses(query, keys, values, table, start, mask: Mask, scale: float) -> list
 
 def paged_attend(
     query: Float[Array, "B T H C"],
-    keys: Float[Array, "P K C Z"],
-    values: Float[Array, "P K Z C"],
+    keys: Keys,
+    values: Values,
     table: Int[Array, "B N"],
     start: Int[Array, " B"],
     mask: Mask,
@@ -27,6 +28,6 @@ def paged_attend(
 ) -> Float[Array, "B T H C"]:
     """Returns softmax(scale * query . key + mask) . value over each row's pages."""
     rows, groups, width = query.shape[0], keys.shape[1], keys.shape[2]
-    key = jnp.transpose(keys[table], (0, 1, 4, 2, 3)).reshape(rows, -1, groups, width)
-    value = jnp.transpose(values[table], (0, 1, 3, 2, 4)).reshape(rows, -1, groups, width)
+    key = jnp.transpose(load(keys[table]), (0, 1, 4, 2, 3)).reshape(rows, -1, groups, width)
+    value = jnp.transpose(load(values[table]), (0, 1, 3, 2, 4)).reshape(rows, -1, groups, width)
     return reference.attend(query, key, value, mask.starting(start), scale, FLOAT32)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from cupola.kernels.attention.mask import Mask
 from cupola.kernels.paged.reference import refuses as refuses
+from cupola.kernels.paged.stored import Keys, Values, load
 
 BLOCK_TOKENS = 128
 """Keys in a block, at least; longer ones compute more for short rows, shorter ones loop more."""
@@ -23,8 +24,8 @@ HIDDEN = -1e30
 
 def paged_attend(
     query: Float[Array, "B T H C"],
-    keys: Float[Array, "P K C Z"],
-    values: Float[Array, "P K Z C"],
+    keys: Keys,
+    values: Values,
     table: Int[Array, "B N"],
     start: Int[Array, " B"],
     mask: Mask,
@@ -43,8 +44,8 @@ def paged_attend(
     def block(index, state):
         top, total, out = state
         held = jax.lax.dynamic_slice_in_dim(table, index * pages, pages, 1)
-        key = keys[held].transpose(0, 2, 3, 1, 4).reshape(rows, groups, width, pages * size)
-        value = values[held].transpose(0, 2, 1, 3, 4).reshape(rows, groups, pages * size, width)
+        key = load(keys[held]).transpose(0, 2, 3, 1, 4).reshape(rows, groups, width, pages * size)
+        value = load(values[held]).transpose(0, 2, 1, 3, 4).reshape(rows, groups, pages * size, width)
         behind = at[:, :, None] - (index * pages * size + jnp.arange(pages * size))[None, None]
         seen = behind >= 0 if mask.window is None else (behind >= 0) & (behind < mask.window)
         seen = jnp.tile(seen, (1, heads // groups, 1))[:, None]

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cupola.core.dtype import BFLOAT16, FLOAT32
 from cupola.core.errors import ShapeError, Unsupported
 from cupola.kernels.attention import CAUSAL, Mask
-from cupola.kernels.paged import paged_attend, write_pages, write_tokens
+from cupola.kernels.paged import paged_attend, stored_dtype, write_pages, write_tokens
+from cupola.kernels.paged.stored import load, store
 
 HEADS, GROUPS, WIDTH, SIZE, PAGES = 6, 2, 16, 8, 200
 WINDOW = Mask(causal=True, window=37)
@@ -17,9 +19,11 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng([seed, *shape]).normal(size=shape), jnp.float32)
 
 
-@pytest.fixture(scope="module")
-def pool():
-    return normal(PAGES, GROUPS, WIDTH, SIZE), normal(PAGES, GROUPS, SIZE, WIDTH, seed=1)
+@pytest.fixture(scope="module", params=[FLOAT32, BFLOAT16], ids=["float32", "bf16"])
+def pool(request):
+    dtype = stored_dtype(request.param)
+    numbers = normal(PAGES, GROUPS, WIDTH, SIZE), normal(PAGES, GROUPS, SIZE, WIDTH, seed=1)
+    return tuple(store(x, dtype) for x in numbers)
 
 
 def table_of(rows, seed=0):
@@ -48,7 +52,7 @@ def exact(query, keys, values, table, start, mask):
 def test_matches_the_equation(pool, mask, implementation, queries, start):
     query, table, start = normal(4, queries, HEADS, WIDTH), table_of(4), jnp.asarray(start)
     got = paged_attend(query, *pool, table, start, mask=mask, implementation=implementation)
-    assert np.allclose(got, exact(query, *map(np.asarray, pool), table, start, mask), atol=2e-6)
+    assert np.allclose(got, exact(query, *map(np.asarray, map(load, pool)), table, start, mask), atol=2e-6)
 
 
 @pytest.mark.parametrize("mask", [CAUSAL, WINDOW], ids=["causal", "window"])
@@ -72,7 +76,7 @@ def test_what_stands_in_other_pages_is_never_read(pool):
     query, table, start = normal(1, 4, HEADS, WIDTH), table_of(1), jnp.asarray([21])
     clean = paged_attend(query, keys, values, table, start, mask=CAUSAL)
     own = np.isin(np.arange(PAGES), np.asarray(table[0, :4]))
-    dirty = [jnp.where(own[:, None, None, None], x, 1e30) for x in pool]
+    dirty = [jnp.where(own[:, None, None, None], x, store(jnp.float32(1e30), x.dtype)) for x in pool]
     assert np.array_equal(paged_attend(query, *dirty, table, start, mask=CAUSAL), clean)
 
 
@@ -81,6 +85,7 @@ def test_writing_puts_each_token_in_its_place(pool, write):
     table, start = table_of(2), jnp.asarray([16, 0])
     key, value = normal(2, 16, GROUPS, WIDTH), normal(2, 16, GROUPS, WIDTH, seed=1)
     keys, values = write(*pool, key, value, table, start)
+    key, value = (store(x, keys.dtype) for x in (key, value))
     touched = set()
     for b, t in np.ndindex(2, 16):
         page, place = int(table[b, (int(start[b]) + t) // SIZE]), (int(start[b]) + t) % SIZE
@@ -95,6 +100,7 @@ def test_tokens_may_begin_anywhere(pool):
     table, start = table_of(1), jnp.asarray([13])
     key = normal(1, 5, GROUPS, WIDTH)
     keys, _ = write_tokens(*pool, key, key, table, start)
+    key = store(key, keys.dtype)
     assert np.array_equal(keys[table[0, 1], :, :, 5], key[0, 0])
     assert np.array_equal(keys[table[0, 2], :, :, 1], key[0, 4])
 

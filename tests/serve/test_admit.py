@@ -81,4 +81,4 @@ def test_limits_that_leave_nothing_are_refused(changes, text):
 
 @pytest.mark.parametrize(("widths", "padded"), [((), 67), ((64, 128), 128), ((8,), 72)])
 def test_prompts_are_padded_to_the_smallest_width(widths, padded):
-    assert Limits(budget_tokens=512, chunk_widths=widths).padded_tokens(67) == padded
+    assert Limits(budget_tokens=512, page_size=8, chunk_widths=widths).padded_tokens(67) == padded

@@ -1,0 +1,1 @@
+"""Answers: check, explain, expand, lookups, over snapshots of a store."""

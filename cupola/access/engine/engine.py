@@ -1,0 +1,212 @@
+"""Answers questions about a store: the door to all of the engine.
+
+Not here: which revision (`consistency.py`), how each kind of answer is found (the other files of this folder).
+Invariant: an answer is given at the revision that was asked for, whatever is written meanwhile; the fast way and the
+slow way agree.
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from cupola.access.decision import Question, Step, Verdict
+from cupola.access.engine.at import At, Holder, Node, Resource
+from cupola.access.engine.cache import MOST_ANSWERS, Cache
+from cupola.access.engine.check import Asking, Unsettled
+from cupola.access.engine.compile import Compiled
+from cupola.access.engine.condition import Value
+from cupola.access.engine.expand import expand
+from cupola.access.engine.explain import explain
+from cupola.access.engine.facts import Facts
+from cupola.access.engine.index import Index
+from cupola.access.engine.lookup_resources import lookup_resources
+from cupola.access.engine.lookup_subjects import lookup_subjects
+from cupola.access.engine.solve import Solution
+from cupola.access.errors import AccessError
+from cupola.access.limits import Limits
+from cupola.access.relation import Object, Relationship, Subject
+from cupola.access.store.protocol import SchemaVersion, Store
+
+MOST_VERSIONS = 16
+"""Versions of the schema that are kept compiled, with what was read under them."""
+
+Answer = tuple[Verdict, tuple[str, ...]]
+"""A verdict, and the parameters without which it is not certain."""
+
+
+class _Version:
+    """A schema made ready for questions: its plans, and what was read of the store under it."""
+
+    def __init__(self, store: Store, version: SchemaVersion, limits: Limits):
+        self.compiled = Compiled(version.schema, limits.caveat_cost)
+        self.cache = Cache(store, self.compiled.allows)
+        self.index = Index(version.schema, store)
+
+
+class Engine:
+    """Finds answers. All methods may be called by many threads at once.
+
+    Args:
+        store: whose relationships.
+        limits: of each answer.
+    """
+
+    def __init__(self, store: Store, limits: Limits):
+        self._store, self._limits = store, limits
+        self._lock = threading.Lock()
+        self._versions: dict[str, _Version] = {}
+
+    def check(self, at: At, object: Object, permission: str, subject: Subject) -> Answer:
+        """Returns whether a subject has a permission or relation, and what is missing to be certain.
+
+        Raises:
+            UnknownName: the schema has no such type, relation or permission.
+            RevisionGone: the revision is no longer kept.
+            Late: it took longer than the limit.
+        """
+        version = self._version(at)
+        return _answer(self._ask(version, Facts(version.cache, at), at, object, permission, subject))
+
+    def check_many(self, at: At, questions: Sequence[Question]) -> list[Answer | AccessError]:
+        """Returns the answers in the order of the questions; one that cannot be asked has its error instead.
+
+        Raises:
+            RevisionGone: the revision is no longer kept.
+        """
+        version = self._version(at)
+        facts = Facts(version.cache, at)
+        found: list[Answer | AccessError] = []
+        for question in questions:
+            own = at
+            if question.context:
+                own = dataclasses.replace(at, context={**at.context, **question.context})
+            try:
+                value = self._ask(version, facts, own, question.object, question.permission, question.subject)
+                found.append(_answer(value))
+            except AccessError as error:
+                found.append(error)
+        return found
+
+    def explain(self, at: At, object: Object, permission: str, subject: Subject) -> Step:
+        """Returns the way to the answer: the path that allowed, or every path that was tried.
+
+        Raises:
+            UnknownName, RevisionGone, Late: as `check` does.
+        """
+        version = self._version(at)
+        version.compiled.require(object.type, permission, subject)
+        asking = self._asking(version, Facts(version.cache, at), at, subject)
+        return explain(version.compiled, asking, object, permission)
+
+    def expand(self, at: At, object: Object, permission: str) -> Node:
+        """Returns the tree of who has a permission, one level of groups deep.
+
+        Raises:
+            UnknownName, RevisionGone, Late: as `check` does.
+        """
+        version = self._version(at)
+        asking = self._asking(version, Facts(version.cache, at), at, Subject(*object))
+        return expand(version.compiled, asking, object, permission)
+
+    def lookup_resources(
+        self, at: At, type: str, permission: str, subject: Subject, *, after: str
+    ) -> Iterator[Resource]:
+        """Returns the objects of a type on which a subject has a permission, sorted by id, from after an id on.
+
+        Raises:
+            UnknownName, RevisionGone, Late: as `check` does; some of them while it is read.
+        """
+        version = self._version(at)
+        version.compiled.require(type, permission, subject)
+        facts = Facts(version.cache, at)
+
+        def check(object: Object) -> Answer:
+            return _answer(self._ask(version, facts, at, object, permission, subject))
+
+        return lookup_resources(version.compiled.schema, facts, check, type, permission, subject, after)
+
+    def lookup_subjects(
+        self, at: At, object: Object, permission: str, subject_type: str, subject_relation: str, *, after: str
+    ) -> Iterator[Holder]:
+        """Returns the subjects of a type that have a permission, sorted by id, from after an id on.
+
+        Raises:
+            UnknownName, RevisionGone, Late: as `check` does; some of them while it is read.
+        """
+        version = self._version(at)
+        version.compiled.require(object.type, permission, Subject(subject_type, "", subject_relation))
+        facts = Facts(version.cache, at)
+        asking = self._asking(version, facts, at, Subject(subject_type, "", subject_relation))
+
+        def condition(relationship: Relationship) -> Answer:
+            asking.on_time()
+            return _answer(asking.value(relationship))
+
+        return lookup_subjects(
+            version.compiled.schema,
+            facts,
+            object,
+            permission,
+            subject_type,
+            subject_relation,
+            after,
+            conditions=condition,
+        )
+
+    def close(self) -> None:
+        """Forgets everything; the store stays open."""
+        with self._lock:
+            for version in self._versions.values():
+                version.index.close()
+            self._versions.clear()
+
+    def _version(self, at: At) -> _Version:
+        found = self._versions.get(at.version.id)
+        if found is None:
+            with self._lock:
+                found = self._versions.get(at.version.id)
+                if found is None:
+                    while len(self._versions) >= MOST_VERSIONS:
+                        self._versions.pop(next(iter(self._versions))).index.close()
+                    found = self._versions[at.version.id] = _Version(self._store, at.version, self._limits)
+        return found
+
+    def _asking(self, version: _Version, facts: Facts, at: At, subject: Subject) -> Asking:
+        until = time.monotonic() + self._limits.seconds
+        return Asking(facts, version.compiled.conditions, subject, at.context, until, version.index)
+
+    def _ask(self, version: _Version, facts: Facts, at: At, object: Object, permission: str, subject: Subject) -> Value:
+        plan = version.compiled.plan(object[0], permission, subject)
+        if not plan.alive:
+            return False
+        revision, answers = version.cache.answers
+        if revision != at.revision:
+            answers = {}
+            if revision < at.revision:
+                version.cache.answers = at.revision, answers
+        key = plan, object[1], subject[1]
+        if not facts.changed and (known := answers.get(key)) is not None:
+            return known
+        asking = self._asking(version, facts, at, subject)
+        value: Value
+        try:
+            value = asking.reaches(plan, object[1])
+        except Unsettled:
+            root = object[0], object[1], permission
+            value = Solution(version.compiled, asking, root).lower[root]
+        if asking.timeless and facts.timeless and not facts.changed and isinstance(value, bool):
+            if len(answers) >= MOST_ANSWERS:
+                answers.clear()
+            answers[key] = value
+        return value
+
+
+def _answer(value: Value) -> Answer:
+    if value is True:
+        return _YES
+    return _NO if value is False else (Verdict.CONDITIONAL, tuple(sorted(value)))
+
+
+_YES: Answer = (Verdict.YES, ())
+_NO: Answer = (Verdict.NO, ())

@@ -1,0 +1,1 @@
+"""Servers of the permission graph: gRPC, HTTP, and who may call them."""

@@ -1,0 +1,1 @@
+"""The gRPC server of `authzed.api.v1`, as SpiceDB's clients know it."""

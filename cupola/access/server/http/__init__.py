@@ -1,0 +1,1 @@
+"""The permission graph over HTTP: OpenFGA's API, AuthZEN, plain REST and the playground."""

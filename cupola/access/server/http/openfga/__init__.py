@@ -1,0 +1,1 @@
+"""OpenFGA's HTTP API over the permission graph, so that its clients work unchanged."""

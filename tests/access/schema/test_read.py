@@ -1,0 +1,79 @@
+import json
+
+import pytest
+import yaml
+
+from cupola.access.errors import SchemaError
+from cupola.access.schema.model import Language
+from cupola.access.schema.read import read_schema
+
+FGA = """# a comment
+model
+  schema 1.1
+type user
+type doc
+  relations
+    define viewer: [user]
+"""
+JSON = {
+    "schema_version": "1.1",
+    "type_definitions": [
+        {"type": "user"},
+        {
+            "type": "doc",
+            "relations": {"viewer": {"this": {}}},
+            "metadata": {"relations": {"viewer": {"directly_related_user_types": [{"type": "user"}]}}},
+        },
+    ],
+}
+ZED = "\n// a comment\ndefinition user {}\ndefinition doc {\n relation viewer: user\n}"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (FGA, Language.FGA),
+        (FGA.replace("\n", "\r\n"), Language.FGA),
+        (json.dumps(JSON), Language.FGA),
+        ("  \n" + json.dumps(JSON, indent=2), Language.FGA),
+        (ZED, Language.ZED),
+        ("", Language.ZED),
+    ],
+)
+def test_the_language_is_seen(text, language):
+    schema = read_schema(text)
+    assert schema.language is language
+    assert read_schema(text, language) == schema
+    assert schema.relation("doc", "viewer") or not text
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (FGA, Language.ZED),
+        (ZED, Language.FGA),
+        ("{", None),
+        ("nonsense", None),
+        (ZED.replace("viewer: user", "viewer: nobody"), None),
+        (FGA.replace("[user]", "[nobody]"), None),
+        (FGA.replace("[user]", "owner"), None),
+        (json.dumps(JSON).replace('[{"type": "user"}]', '[{"type": "nobody"}]'), None),
+    ],
+)
+def test_what_is_no_sound_schema_is_refused(text, language):
+    with pytest.raises(SchemaError):
+        read_schema(text, language)
+
+
+def test_a_condition_that_nothing_uses_is_fine():
+    assert read_schema(FGA + "condition late(at: timestamp) {\n  at > at\n}\n").caveats
+
+
+def test_real_models(shared):
+    read = 0
+    for file in sorted((shared / "authz_conformance/openfga_sample_stores").rglob("*.yaml")):
+        store = yaml.safe_load(file.read_text())
+        if isinstance(store, dict) and isinstance(store.get("model"), str):
+            assert read_schema(store["model"]).language is Language.FGA, file.name
+            read += 1
+    assert read == 28

@@ -18,11 +18,17 @@ logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
 
+_SEPARATORS = {separator.encode(): f"\\u{ord(separator):04x}".encode() for separator in "\u0085\u2028\u2029"}
+"""Characters at which many clients break lines, though events end at line feeds alone: written as escapes."""
+
 
 def event(data: Any, name: str | None = None) -> bytes:
     """Returns one event with JSON in it; `name` is its type, for the APIs that have types."""
     head = f"event: {name}\n".encode() if name else b""
-    return head + b"data: " + orjson.dumps(data) + b"\n\n"
+    body = orjson.dumps(data)
+    for separator, escape in _SEPARATORS.items():
+        body = body.replace(separator, escape)
+    return head + b"data: " + body + b"\n\n"
 
 
 class EventStream(Response):

@@ -96,10 +96,9 @@ class Options(Value):
         page_bytes = sum(bytes_per_token(held) for held in (model, draft) if held is not None) * self.page_size
         memory = self.memory_bytes
         if memory is None:
-            memory = max(
-                int(SHARE_OF_FREE * psutil.virtual_memory().available), SEQUENCES_AT_LEAST * pages_each * page_bytes
-            )
-            memory = min(memory, self.max_running * pages_each * page_bytes)
+            free = _rounded(int(SHARE_OF_FREE * psutil.virtual_memory().available) // page_bytes)
+            pages = min(max(free, SEQUENCES_AT_LEAST * pages_each), self.max_running * pages_each)
+            memory = pages * page_bytes
         pages = 1 + memory // page_bytes
         if pages < 2:
             raise ConfigError(
@@ -121,3 +120,9 @@ class Options(Value):
             max_wait_steps=self.max_wait_steps,
             cache=self.cache,
         )
+
+
+def _rounded(pages: int) -> int:
+    """Returns a number of pages with few digits: compiled steps are found again though less memory is free."""
+    unit = 1 << max(0, pages.bit_length() - 3)
+    return pages // unit * unit

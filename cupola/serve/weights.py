@@ -16,6 +16,9 @@ from cupola.kernels.matmul import Turned
 from cupola.layers.repeat import unstacked
 from cupola.models.decoder import Decoder
 
+_turn = jax.jit(Turned.turn, static_argnums=(1, 2))
+"""Made once: what it compiles for one layer serves the others."""
+
 
 def for_serving(model: Decoder, params: Tree) -> Tree:
     """Returns the parameters cut into layers, matrices turned and in the dtype of the products."""
@@ -44,5 +47,5 @@ def _leaf(param: Param, held: Any, module: Module) -> Any:
         return held
     dtype = module.precision.compute
     if param.role is Role.HIDDEN:
-        return jax.jit(Turned.turn, static_argnums=(1, 2))(held, dtype, param.inputs)
+        return _turn(held, dtype, param.inputs)
     return held.astype(dtype)

@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
 from cupola.core.errors import ConfigError
@@ -16,6 +19,16 @@ def test_no_more_memory_is_taken_than_can_be_filled(language):
     limits = Options(max_running=2).limits(language.model)
     assert limits.pool_tokens <= 2 * (language.model.max_length + 16)
     assert limits.pool_tokens >= 2 * language.model.max_length
+
+
+def test_a_little_less_free_memory_gives_the_same_pool(language, monkeypatch):
+    def pages(free_bytes):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_bytes))
+        return Options(max_running=512, page_size=4).limits(language.model).pages
+
+    page = 4 * bytes_per_token(language.model)
+    assert pages(page * 7000) == pages(page * 7200) == 1 + 1024
+    assert pages(page * 9000) > pages(page * 7200)
 
 
 def test_the_context_is_never_longer_than_the_models(language):

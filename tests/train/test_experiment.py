@@ -29,7 +29,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "problem", "remedy"), CASES, ids=lambda c: str(c)[:40])
+@pytest.mark.parametrize(("changes", "problem", "remedy"), CASES, ids=lambda c: None if isinstance(c, dict) else c[:40])
 def test_what_cannot_be_trained_is_refused_with_a_remedy(experiment, changes, problem, remedy):
     with pytest.raises(ConfigError) as refused:
         experiment(**{path: value() if callable(value) else value for path, value in changes.items()})

@@ -200,13 +200,17 @@ class Matcher:
         self._inner.consume_token(token)
         self._check()
 
-    def forced(self) -> list[int]:
-        """Returns the tokens that must come, without taking them.
+    def forced(self, least: int = 1) -> list[int]:
+        """Returns the tokens that must come, without taking them; none where they are fewer than `least`.
 
         They are the tokenizer's own tokens of the forced text. Those at its end that could merge with
         what comes after are left out, so that text after a jump is split as if it had been generated.
         """
-        return self._inner.compute_ff_tokens()
+        # No token is shorter than a byte, and bytes come at a fiftieth of the price of tokens.
+        if len(self._inner.compute_ff_bytes()) < least:
+            return []
+        forced = self._inner.compute_ff_tokens()
+        return forced if len(forced) >= least else []
 
     def validate(self, tokens: Sequence[int]) -> int:
         """Returns how many of the tokens may come, one after the other, without taking them."""

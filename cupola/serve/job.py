@@ -90,8 +90,7 @@ class Job:
         """Returns the tokens that the grammar forces next, without taking them; none where they are fewer."""
         if self.matcher is None or self.ended or self.request.top_logprobs is not None:
             return []
-        forced = self.matcher.forced()
-        return forced if len(forced) >= least else []
+        return self.matcher.forced(least)
 
     def jump(self, forced: list[int]) -> list[int]:
         """Takes in tokens that the grammar forces, and returns those that stand."""

@@ -141,6 +141,14 @@ def walk(matcher: Matcher, tokens: list[int]) -> tuple[list[int], int]:
     return written, steps
 
 
+def test_forced_tokens_fewer_than_wanted_are_none(grammars, tokenizer):
+    matcher = grammars.compile(schema(PERSON))
+    forced = matcher.forced()
+    assert len(forced) > 1
+    assert matcher.forced(len(forced)) == forced
+    assert matcher.forced(len(forced) + 1) == []
+
+
 def test_forced_tokens_save_their_steps_and_are_the_tokenizers_own(grammars, tokenizer):
     tokens = tokenizer.encode(json.dumps(SOMEONE, ensure_ascii=False)).tolist()
     matcher = grammars.compile(schema(PERSON))

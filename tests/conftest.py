@@ -1,5 +1,11 @@
 """The hostile session: warnings are errors, rank promotion raises, shapes are checked, 8 devices."""
 
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -127,3 +133,68 @@ def engine(language, small) -> Iterator[Callable[..., Engine]]:
     yield make
     for each in made:
         each.close()
+
+
+class Postgres:
+    """A PostgreSQL server that is ours alone, and runs while it is a context."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found or importlib.util.find_spec("psycopg") is None:
+            pytest.skip("needs Debian's package postgresql" if not found else "needs psycopg")
+        # The server refuses to run as root.
+        self._account = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+        self._become = ["runuser", "-u", self._account, "--"] if os.getuid() == 0 else []
+        self._initdb = found[-1]
+        self._folder = Path(tempfile.mkdtemp(prefix="access-"))  # A socket's path must be short.
+        self.address = f"postgresql://{self._account}@/postgres?host={self._folder}"
+
+    def __enter__(self) -> "Postgres":
+        try:
+            shutil.chown(self._folder, self._account)
+            data = self._folder / "data"
+            self._run(self._initdb, "-D", data, "-U", self._account, "-A", "trust", "-E", "UTF8", "--no-sync")
+            self.start()
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self._folder)
+
+    def start(self) -> None:
+        """Starts it, and returns when it answers."""
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self._folder}' -c fsync=off"
+        self._control("-l", self._folder / "log", "-o", options, "start")
+
+    def stop(self) -> None:
+        """Ends it as a crash does."""
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *words) -> None:
+        self._run(self._initdb.parent / "pg_ctl", "-D", self._folder / "data", "-w", *words)
+
+    def _run(self, *command) -> None:
+        told = subprocess.run(
+            [*self._become, *command], cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        if told.returncode:
+            pytest.fail(f"{command}: {told.stderr}")
+
+
+@pytest.fixture(scope="session")
+def postgres_address() -> Iterator[str]:
+    """A database of a PostgreSQL server; tests take a tenant each."""
+    with Postgres() as server:
+        yield server.address
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL server that a test may stop and start."""
+    with Postgres() as server:
+        yield server

@@ -18,8 +18,8 @@ from cupola.access.consistency import FAST, Consistency
 from cupola.access.consistency import at_least as fresh_as
 from cupola.access.decision import Decision, Question, Step, Verdict
 from cupola.access.engine.at import NOTHING, Holder, Node, Resource
-from cupola.access.errors import AccessError, InvalidArgument
-from cupola.access.relation import Filter, Object, Precondition, Relationship, Subject, Surplus, Update
+from cupola.access.errors import AccessError
+from cupola.access.relation import Filter, Object, Precondition, Relationship, Subject, Surplus, Update, permission_of
 from cupola.access.server.grpc.status import read_error
 from cupola.access.wire import (
     read_object,
@@ -103,6 +103,7 @@ class Sending:
         except StopIteration:
             raise
         except Exception as error:
+            # The caller's own iterator: whatever it raises is for the caller to see.
             self.error = error
             raise
 
@@ -150,7 +151,7 @@ def check(
     explain: bool = False,
 ) -> Asked[Decision]:
     """Asks whether a subject has a permission on an object; as `Graph.check`."""
-    object, name = _permission(permission)
+    object, name = permission_of(permission)
     request = api.CheckPermissionRequest(
         consistency=write_consistency(fresh_as(at_least) if at_least else consistency),
         resource=write_object(object),
@@ -188,7 +189,7 @@ def check_many(
 
 def expand(permission: str | tuple[Object, str], *, consistency: Consistency = FAST) -> Asked[tuple[str, Node]]:
     """Asks for the tree of who has a permission; as `Graph.expand`. Conditions do not travel."""
-    object, name = _permission(permission)
+    object, name = permission_of(permission)
     request = api.ExpandPermissionTreeRequest(
         consistency=write_consistency(consistency), resource=write_object(object), permission=name
     )
@@ -242,7 +243,7 @@ def lookup_subjects(
     cursor: str = "",
 ) -> Asked[Page[Holder]]:
     """Asks for the subjects of a type that have a permission; arguments as above. SpiceDB takes no limit here."""
-    object, name = _permission(permission)
+    object, name = permission_of(permission)
     request = api.LookupSubjectsRequest(
         consistency=write_consistency(consistency),
         resource=write_object(object),
@@ -363,17 +364,6 @@ def read_schema() -> Asked[tuple[str, str]]:
 def write_schema(text: str) -> Asked[str]:
     """Asks to make a text the schema from now on; as `Graph.write_schema`."""
     return Asked("WriteSchema", schema_api.WriteSchemaRequest(schema=text), lambda answer: answer.written_at.token)
-
-
-def _permission(permission: str | tuple[Object, str]) -> tuple[Object, str]:
-    if not isinstance(permission, str):
-        return permission
-    object, _, name = permission.partition("#")
-    if not name:
-        raise InvalidArgument(
-            f"{permission!r} names no permission", where="permission", remedy="Write TYPE:ID#PERMISSION"
-        )
-    return Object.parse(object), name
 
 
 def _subject(subject: str | Subject) -> Subject:

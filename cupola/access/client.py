@@ -64,7 +64,30 @@ def _described(method: Callable[P, T], build: Callable[..., Any]) -> Callable[P,
     return method
 
 
-class Client:
+class _Connected:
+    """A channel to a server, of the kind that the client needs."""
+
+    _transport: Any
+
+    def __init__(
+        self,
+        address: str,
+        token: str = "",
+        *,
+        roots: bytes | None = None,
+        insecure: Insecure = Insecure.REFUSED,
+        timeout_seconds: float | int = 60.0,
+    ):
+        credentials = _credentials(roots, insecure)
+        if credentials is None:
+            self._channel = self._transport.insecure_channel(address, options=_OPTIONS)
+        else:
+            self._channel = self._transport.secure_channel(address, credentials, options=_OPTIONS)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._timeout, self._stubs = float(timeout_seconds), _stubs(self._channel)
+
+
+class Client(_Connected):
     """Asks a server, and waits for the answers.
 
     Args:
@@ -78,22 +101,7 @@ class Client:
         InvalidArgument: roots are given and not to be used.
     """
 
-    def __init__(
-        self,
-        address: str,
-        token: str = "",
-        *,
-        roots: bytes | None = None,
-        insecure: Insecure = Insecure.REFUSED,
-        timeout_seconds: float | int = 60.0,
-    ):
-        credentials = _credentials(roots, insecure)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
-        self._metadata, self._timeout = _metadata(token), float(timeout_seconds)
-        self._stubs = _stubs(self._channel)
+    _transport = grpc
 
     check = _waited(calls.check)
     check_many = _waited(calls.check_many)
@@ -136,25 +144,10 @@ class Client:
             stream.cancel()
 
 
-class AsyncClient:
+class AsyncClient(_Connected):
     """Asks a server from asyncio; arguments as those of `Client`."""
 
-    def __init__(
-        self,
-        address: str,
-        token: str = "",
-        *,
-        roots: bytes | None = None,
-        insecure: Insecure = Insecure.REFUSED,
-        timeout_seconds: float | int = 60.0,
-    ):
-        credentials = _credentials(roots, insecure)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
-        self._metadata, self._timeout = _metadata(token), float(timeout_seconds)
-        self._stubs = _stubs(self._channel)
+    _transport = grpc.aio
 
     check = _awaited(calls.check)
     check_many = _awaited(calls.check_many)
@@ -231,10 +224,6 @@ def _credentials(roots: bytes | None, insecure: Insecure) -> grpc.ChannelCredent
             remedy="Give one of the two.",
         )
     return None
-
-
-def _metadata(token: str) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def _timeout(method: str, seconds: float) -> float | None:

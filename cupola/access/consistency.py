@@ -6,6 +6,7 @@ Source: Pang et al. 2019, "Zanzibar", section 2.4 (evaluation timestamps, quanti
 """
 
 import enum
+import math
 import threading
 import time
 from typing import NamedTuple
@@ -63,7 +64,7 @@ class Clock:
     def __init__(self, store: Store, *, quantum_seconds: float = 0.0):
         self._store, self._quantum = store, quantum_seconds
         self._lock = threading.Lock()
-        self._shared, self._until = -1, 0.0
+        self._shared, self._until = -1, -math.inf
 
     def wrote(self, revision: int) -> None:
         """Notes that this process has made a revision: its own questions see it at once."""

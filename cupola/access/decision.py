@@ -30,7 +30,7 @@ class Step:
         verdict: the answer to it.
         relationship: the fact that decided it, where one did.
         missing: parameters that its condition lacks.
-        note: why, in words, where the parts do not say it: "expired", "already being asked (cycle)".
+        note: why, in words, where the parts do not say it: "expired", "already being asked: a cycle".
         parts: the questions that it depends on, in the order they were asked.
     """
 
@@ -42,19 +42,22 @@ class Step:
     parts: tuple["Step", ...] = ()
 
     def __str__(self) -> str:
-        lines, todo = [], [(self, 0)]
-        while todo:
-            step, depth = todo.pop()
+        lines, pending = [], [(self, 0)]
+        while pending:
+            step, depth = pending.pop()
+            # A relation that a single relationship of its own decides is said once.
+            if depth and len(step.parts) == 1 and step.parts[0].text == step.text:
+                step = step.parts[0]
             lines.append(step._line(depth))
-            todo += ((part, depth + 1) for part in reversed(step.parts))
+            pending += ((part, depth + 1) for part in reversed(step.parts))
         return "\n".join(lines)
 
     def _line(self, depth: int) -> str:
         mark = {Verdict.YES: "+", Verdict.NO: "-", Verdict.CONDITIONAL: "?"}[self.verdict]
-        by = f"  by {self.relationship}" if self.relationship is not None else ""
-        lacks = f"  lacks {', '.join(self.missing)}" if self.missing else ""
+        said = self.text if self.relationship is None else str(self.relationship)
+        lacks = f"  lacks {', '.join(self.missing)}" if self.missing and (self.relationship or not depth) else ""
         note = f"  ({self.note})" if self.note else ""
-        return f"{'  ' * depth}{mark} {self.text}{by}{lacks}{note}"
+        return f"{'  ' * depth}{mark} {said}{lacks}{note}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,9 @@ base of their own with the same three parts: where, what is so, what to type ins
 Invariant: an operation that raises one of these has written nothing.
 """
 
+import difflib
 import enum
+from collections.abc import Iterable
 
 
 class Status(enum.Enum):
@@ -77,10 +79,27 @@ class SchemaError(AccessError, ValueError):
         self.line, self.column, self.source = line, column, source
 
 
+class Named(enum.Enum):
+    """What a name is of."""
+
+    TYPE = "type"
+    RELATION = "relation"
+    """Or a permission, where either can stand."""
+    CAVEAT = "caveat"
+
+
 class UnknownName(AccessError, LookupError):
-    """A type, relation, permission or caveat that the schema does not have."""
+    """A type, relation, permission or caveat that the schema does not have.
+
+    Args:
+        kind: what the name would be of.
+    """
 
     status = Status.FAILED_PRECONDITION
+
+    def __init__(self, problem: str, *, kind: Named, where: str = "", remedy: str = ""):
+        super().__init__(problem, where=where, remedy=remedy)
+        self.kind = kind
 
 
 class NotAllowed(AccessError, ValueError):
@@ -94,9 +113,15 @@ class AlreadyExists(AccessError):
 
 
 class PreconditionFailed(AccessError):
-    """What a write takes for granted is not so, or a schema would orphan relationships."""
+    """What a write takes for granted is not so."""
 
     status = Status.FAILED_PRECONDITION
+
+
+class Orphaned(PreconditionFailed):
+    """A schema that does not allow relationships which are there; its status is SpiceDB's."""
+
+    status = Status.INVALID_ARGUMENT
 
 
 class NotFound(AccessError, LookupError):
@@ -149,3 +174,9 @@ class Denied(AccessError):
     """The caller is known and may not do this."""
 
     status = Status.PERMISSION_DENIED
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Returns a remedy for a name that is not there: the nearest of those that are, or "" where none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean `{close[0]}`?" if close else ""

@@ -6,24 +6,44 @@ and raise `AccessError`s alone; one that raises has changed nothing.
 """
 
 import contextlib
-import json
+import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cupola.access.caveat.compile import compile_caveat
-from cupola.access.consistency import FAST, LATEST, Clock, Consistency
+from cupola.access.consistency import FAST, LATEST, Clock, Consistency, at_exactly
 from cupola.access.consistency import at_least as fresh_as
 from cupola.access.decision import Decision, Question, Step, Verdict
 from cupola.access.engine.at import NOTHING, At, Holder, Node, Resource
+from cupola.access.engine.deadline import Deadline
 from cupola.access.engine.engine import Engine
-from cupola.access.errors import AccessError, Conflict, InvalidArgument, NotFound, TooMuch
+from cupola.access.errors import (
+    AccessError,
+    Conflict,
+    Named,
+    NotFound,
+    TooMuch,
+    UnknownName,
+    meant,
+)
 from cupola.access.limits import Limits
-from cupola.access.relation import Filter, Object, Operation, Precondition, Relationship, Subject, Surplus, Update
-from cupola.access.schema.model import Language, Schema
+from cupola.access.relation import (
+    Filter,
+    Object,
+    Operation,
+    Precondition,
+    Relationship,
+    Subject,
+    Surplus,
+    Update,
+    permission_of,
+)
+from cupola.access.schema.model import Language
 from cupola.access.schema.orphans import refuse_orphans
 from cupola.access.schema.read import read_schema
-from cupola.access.schema.relate import check_relationship
+from cupola.access.schema.relate import check_relationship, check_updates
 from cupola.access.store.open import open_store
 from cupola.access.store.protocol import Change, SchemaVersion, Store
 from cupola.access.token import revision_of, token_of
@@ -45,6 +65,7 @@ class Graph:
         self.store, self.limits = store, limits or Limits()
         self._clock = Clock(store, quantum_seconds=quantum_seconds)
         self._engine = Engine(store, self.limits)
+        self._within = math.inf
 
     @classmethod
     def open(
@@ -71,6 +92,16 @@ class Graph:
         self._engine.close()
         self.store.close()
 
+    def within(self, seconds: float | int) -> "Graph":
+        """Returns this graph for questions whose caller waits so long: all that are asked of it end by then.
+
+        It is the same graph, which is closed with it; `Limits.seconds` bounds each answer nonetheless. What the
+        reader of a list does between its entries takes none of the time.
+        """
+        bounded = copy.copy(self)
+        bounded._within = time.monotonic() + seconds
+        return bounded
+
     def __enter__(self) -> "Graph":
         return self
 
@@ -88,10 +119,10 @@ class Graph:
 
         Raises:
             SchemaError: it cannot be read or does not hold together.
-            PreconditionFailed: relationships are there that it would orphan (`.zed` only: OpenFGA's models are
+            Orphaned: relationships are there that it would orphan (`.zed` only: OpenFGA's models are
                 versions side by side, and relationships that one does not allow do not count in it).
         """
-        self.limits.check("schema_bytes", len(text.encode()))
+        self.limits.check("schema_bytes", len(text.encode(errors="surrogatepass")))
         schema = read_schema(text, language)
         for caveat in schema.caveats:
             compile_caveat(caveat, schema.language)
@@ -105,13 +136,17 @@ class Graph:
 
         return self._wrote(_again(attempt))
 
-    def schema(self, consistency: Consistency = LATEST) -> SchemaVersion:
+    def schema(self, consistency: Consistency = LATEST, *, schema_id: str = "") -> SchemaVersion:
         """Returns the schema in force.
 
+        Args:
+            consistency: `at_exactly(token)`: the one that was in force then.
+            schema_id: a version, in force or not.
+
         Raises:
-            NotFound: none was written yet.
+            NotFound: none was written yet, or there is no such version.
         """
-        return self._version(self._clock.revision(consistency), None)
+        return self._version(self._clock.revision(consistency), schema_id or None)
 
     def schemas(self) -> Sequence[SchemaVersion]:
         """Returns all versions, the newest last."""
@@ -146,12 +181,14 @@ class Graph:
         """
         self.limits.check("updates", len(updates))
         self.limits.check("preconditions", len(require))
-        noted = "" if metadata is None else json.dumps(metadata, sort_keys=True)
-        self.limits.check("metadata_bytes", len(noted))
+        for update in updates:
+            caveat = update.relationship.caveat
+            self.limits.check("context_bytes", 0 if caveat is None else len(caveat.context))
+        noted = "" if metadata is None else self.limits.json(metadata, "metadata")
 
         def attempt() -> int:
             version = self._version(self.store.head(), schema_id or None)
-            _check_updates(updates, version.schema)
+            check_updates(version.schema, updates)
             expected = None if schema_id else version.id
             return self.store.write(updates, require, metadata=noted, expect_schema=expected, transaction=transaction)
 
@@ -176,8 +213,7 @@ class Graph:
             PreconditionFailed: one does not hold.
         """
         self.limits.check("preconditions", len(require))
-        noted = "" if metadata is None else json.dumps(metadata, sort_keys=True)
-        self.limits.check("metadata_bytes", len(noted))
+        noted = "" if metadata is None else self.limits.json(metadata, "metadata")
         if limit is None or surplus is Surplus.STAYS:
             revision, count = self.store.delete(filter, require, limit=limit, metadata=noted)
             return self._wrote(revision), count
@@ -256,7 +292,10 @@ class Graph:
         return self.store.wait(revision_of(after, self.store.id), timeout_seconds)
 
     def token(self, consistency: Consistency = LATEST) -> str:
-        """Returns a token of now; a content-change check stores it with the content."""
+        """Returns a token of now, such as to store with content that is written now.
+
+        A content-change check asks first and has it at once: `graph.check(..., consistency=LATEST).revision`.
+        """
         return token_of(self.store.id, self._clock.revision(consistency))
 
     # From here on: questions.
@@ -289,7 +328,7 @@ class Graph:
             RevisionGone: the snapshot that was asked for is no longer kept.
             Late: it took too long.
         """
-        object, name = _permission(permission)
+        object, name = permission_of(permission)
         who = Subject.parse(subject) if isinstance(subject, str) else subject
         at = self._at(fresh_as(at_least) if at_least else consistency, context, extra, schema_id)
         token = token_of(self.store.id, at.revision)
@@ -307,7 +346,10 @@ class Graph:
         extra: Sequence[Relationship] = (),
         schema_id: str = "",
     ) -> list[Decision | AccessError]:
-        """Answers many questions at one revision, in their order; a question that cannot be asked has its error."""
+        """Answers many questions at one revision, in their order.
+
+        A question that cannot be asked has its error in the place of its answer: `isinstance(found, Decision)` tells.
+        """
         self.limits.check("questions", len(questions))
         at = self._at(consistency, NOTHING, extra, schema_id)
         token = token_of(self.store.id, at.revision)
@@ -326,13 +368,34 @@ class Graph:
     def permissions(
         self, object: str | Object, subject: str | Subject, *, context: Mapping[str, Any] = NOTHING, **options: Any
     ) -> dict[str, Decision]:
-        """Returns the decision on every relation and permission of an object for a subject, in the schema's order."""
+        """Returns the decision on every relation and permission of an object for a subject, in the schema's order.
+
+        Args:
+            options: as those of `check_many`.
+
+        Raises:
+            UnknownName: the schema has no such type.
+            AccessError: one of them cannot be answered, such as for a condition that fails.
+        """
         asked = Object.parse(object) if isinstance(object, str) else object
         who = Subject.parse(subject) if isinstance(subject, str) else subject
-        definition = self.schema(options.get("consistency", LATEST)).schema.types.get(asked.type)
-        names = [] if definition is None else [relation.name for relation in definition]
-        found = self.check_many([Question(asked, name, who, context) for name in names], **options)
-        return {name: one for name, one in zip(names, found, strict=True) if isinstance(one, Decision)}
+        revision = self._clock.revision(options.pop("consistency", FAST))
+        schema = self._version(revision, options.get("schema_id") or None).schema
+        if asked.type not in schema.types:
+            raise UnknownName(
+                f"the schema has no type {asked.type!r}",
+                kind=Named.TYPE,
+                where=str(asked),
+                remedy=meant(asked.type, schema.types),
+            )
+        questions = [Question(asked, relation.name, who, context) for relation in schema.types[asked.type]]
+        pinned = at_exactly(token_of(self.store.id, revision))
+        decisions = {}
+        for question, found in zip(questions, self.check_many(questions, consistency=pinned, **options), strict=True):
+            if isinstance(found, AccessError):
+                raise found
+            decisions[question.permission] = found
+        return decisions
 
     def expand(
         self,
@@ -343,7 +406,7 @@ class Graph:
         schema_id: str = "",
     ) -> tuple[str, Node]:
         """Returns a token and the tree of who has a permission, one level of groups deep: leaves name subjects."""
-        object, name = _permission(permission)
+        object, name = permission_of(permission)
         at = self._at(consistency, NOTHING, extra, schema_id)
         return token_of(self.store.id, at.revision), self._engine.expand(at, object, name)
 
@@ -382,7 +445,7 @@ class Graph:
         schema_id: str = "",
     ) -> tuple[str, Iterator[Holder]]:
         """Returns a token and the subjects of a type that have a permission, sorted by id (`*` first), all of them."""
-        object, name = _permission(permission)
+        object, name = permission_of(permission)
         at = self._at(consistency, context, extra, schema_id)
         found = self._engine.lookup_subjects(at, object, name, subject_type, subject_relation, after=after)
         return token_of(self.store.id, at.revision), found
@@ -400,8 +463,9 @@ class Graph:
         for relationship in extra:
             check_relationship(version.schema, relationship)
         if context:
-            self.limits.check("context_bytes", len(json.dumps(context, default=str)))
-        return At(revision, version, time.time(), context, tuple(extra))
+            self.limits.json(context, "context")
+        left = min(self.limits.seconds, self._within - time.monotonic())
+        return At(revision, version, time.time(), context, tuple(extra), Deadline(left))
 
     def _version(self, revision: int, schema_id: str | None) -> SchemaVersion:
         if schema_id is not None:
@@ -418,32 +482,9 @@ class Graph:
         return token_of(self.store.id, revision)
 
 
-def _check_updates(updates: Sequence[Update], schema: Schema) -> None:
-    seen = set()
-    for update in updates:
-        key = update.relationship.key
-        if key in seen:
-            raise InvalidArgument(
-                "is changed twice in one write", where=str(update.relationship), remedy="Send one change of it."
-            )
-        seen.add(key)
-        check_relationship(schema, update.relationship, operation=update.operation)
-
-
 def _again(attempt: Callable[[], int]) -> int:
     """Returns what an attempt returns, which is repeated where another write came between."""
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(Conflict):
             return attempt()
     return attempt()
-
-
-def _permission(permission: str | tuple[Object, str]) -> tuple[Object, str]:
-    if not isinstance(permission, str):
-        return permission
-    object, mark, name = permission.partition("#")
-    if not mark or not name:
-        raise InvalidArgument(
-            f"{permission!r} names no permission", where="permission", remedy="Write TYPE:ID#PERMISSION"
-        )
-    return Object.parse(object), name

@@ -11,6 +11,7 @@ in brackets, as SpiceDB writes them.
 import datetime
 import enum
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -22,6 +23,17 @@ WILDCARD = "*"
 LONGEST_ID = 1024
 """Characters of an object's id."""
 
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"JSON has no {text}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 _TYPE = r"[^\s:#@*\[\]]{1,254}"
 _NAME = r"[^\s:#@*\[\]]{1,128}"
 _ID = rf"[^\s#\[\]]{{1,{LONGEST_ID}}}"
@@ -86,6 +98,20 @@ class Subject(NamedTuple):
     def object(self) -> Object:
         """The object of which it is a subject."""
         return Object(self.type, self.id)
+
+
+def permission_of(named: str | tuple[Object, str]) -> tuple[Object, str]:
+    """Returns an object and the name of a relation or permission of it, of a text such as `model:kiln#use`.
+
+    Raises:
+        InvalidArgument: it names none.
+    """
+    if not isinstance(named, str):
+        return named
+    object, _, name = named.partition("#")
+    if not name:
+        raise InvalidArgument(f"{named!r} names no permission", where="permission", remedy="Write TYPE:ID#PERMISSION")
+    return Object.parse(object), name
 
 
 class Caveated(NamedTuple):
@@ -286,8 +312,9 @@ def _traits(text: str, whole: str) -> tuple[Caveated | None, float | None]:
             context: Any = {}
             if not rest.startswith("]"):
                 try:
-                    context, end = json.JSONDecoder().raw_decode(rest)
-                except ValueError:
+                    context, end = _JSON.raw_decode(rest)
+                    json.dumps(context, ensure_ascii=False).encode()
+                except (ValueError, RecursionError):
                     end = None
                 if end is None or not isinstance(context, dict):
                     raise InvalidArgument(

@@ -24,17 +24,18 @@ def make(
         str | None, typer.Option(help="Whose cached prefixes it shares; its own, if not given.")
     ] = None,
     role: Annotated[Role, typer.Option(help="An operator may load adapters and read metrics.")] = Role.USER,
+    subject: Annotated[str, typer.Option(help="Who that is in a permission graph, such as user:ada.")] = "",
 ) -> None:
     """Makes a key and prints it; it is never shown again."""
-    say(make_key(file, holder, models=tuple(model or ("*",)), namespace=namespace, role=role))
+    say(make_key(file, holder, models=tuple(model or ("*",)), namespace=namespace, role=role, subject=subject))
 
 
 @app.command("list")
 def list_keys(file: File = FILE) -> None:
     """Lists who holds keys."""
-    table = Table("holder", "models", "role", "made")
+    table = Table("holder", "subject", "models", "role", "made")
     for key in read_keys(file):
-        table.add_row(key.name, " ".join(key.models), key.role.value, key.created)
+        table.add_row(key.name, key.subject, " ".join(key.models), key.role.value, key.created)
     CONSOLE.print(table)
 
 

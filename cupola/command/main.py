@@ -8,36 +8,39 @@ import io
 import sys
 
 import typer
-from rich.console import Console
 
 from cupola import __version__
-from cupola.command import complete, config, doctor, evaluate, extra, quickstart, train
+from cupola.command.errors import show
+from cupola.command.later import Later, group_of
 from cupola.core.errors import CupolaError
 from cupola.observe import log
 
+COMMANDS = {
+    "quickstart": Later("cupola.command.quickstart", "quickstart"),
+    "train": Later("cupola.command.train", "train"),
+    "complete": Later("cupola.command.complete", "complete"),
+    "eval": Later("cupola.command.evaluate", "evaluate"),
+    "config": Later("cupola.command.config", "app"),
+    "doctor": Later("cupola.command.doctor", "doctor"),
+    "fetch": Later("cupola.command.fetch", "fetch", "serve"),
+    "serve": Later("cupola.command.serve", "serve", "serve"),
+    "chat": Later("cupola.command.chat", "chat", "serve"),
+    "bench": Later("cupola.command.bench", "app", "serve"),
+    "keys": Later("cupola.command.keys", "app", "serve"),
+    "access": Later("cupola.command.access.main", "app", "access"),
+}
 app = typer.Typer(
+    cls=group_of(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Define, train and use foundation models. Begin with: cupola quickstart",
 )
-app.command("quickstart")(quickstart.quickstart)
-app.command("train")(train.train)
-app.command("complete")(complete.complete)
-app.command("eval")(evaluate.evaluate)
-app.add_typer(config.app, name="config")
-app.command("doctor")(doctor.doctor)
-try:
-    from cupola.command import bench, chat, fetch, keys, serve
-except ModuleNotFoundError as error:
-    extra.explain(app, "serve", error, commands=("fetch", "serve", "chat", "bench", "keys"))
-else:
-    app.command("fetch")(fetch.fetch)
-    app.command("serve")(serve.serve)
-    app.command("chat")(chat.chat)
-    app.add_typer(bench.app, name="bench")
-    app.add_typer(keys.app, name="keys")
+
+
+@app.callback()
+def cupola() -> None:
+    """Define, train and use foundation models. Begin with: cupola quickstart"""
 
 
 @app.command("version")
@@ -56,9 +59,7 @@ def main() -> None:
     try:
         app(prog_name="cupola")
     except CupolaError as error:
-        console = Console(stderr=True)
-        console.print(f"[bold red]error[/] [dim]{type(error).__name__}[/]", highlight=False)
-        console.print(str(error), highlight=False, markup=False, emoji=False, soft_wrap=True)
+        show(error)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import enum
+import importlib
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
 from cupola.command.engines import Guessing, Length, Memory, Running, options_of, start
+from cupola.command.keys import FILE
 from cupola.command.options import begin, say
 from cupola.command.source import Products, find, precision_of, sampling_of
 from cupola.core.errors import ConfigError
@@ -32,15 +35,18 @@ Models = Annotated[
     typer.Argument(metavar="MODELS", help="Fetched names, runs' folders, Hugging Face folders, .gguf files."),
 ]
 
+Access = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Permission graph: a file, or a postgresql:// address.")]
+LetIn = Annotated[Exposure, typer.Option(help="Who may come in without keys on an open address.")]
+Draft = Annotated[str | None, typer.Option(help="A smaller model of the same tokens, for --speculate draft.")]
+
 
 def serve(
     models: Models,
     host: Annotated[str, typer.Option(help="127.0.0.1 is reached from this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     keys: Annotated[Path | None, typer.Option(help="File of keys, made with `cupola keys make`.")] = None,
-    let_in: Annotated[
-        Exposure, typer.Option(help="Who may come in without keys on an open address.")
-    ] = Exposure.THIS_MACHINE,
+    access: Access = None,
+    let_in: LetIn = Exposure.THIS_MACHINE,
     running: Running = 32,
     length: Length = None,
     memory: Memory = None,
@@ -49,9 +55,7 @@ def serve(
     adapters: Annotated[int, typer.Option(min=0, help="Places for low-rank adapters.")] = 0,
     adapter_rank: Annotated[int, typer.Option(min=1, help="Largest rank of an adapter.")] = 16,
     adapter_folder: Annotated[Path | None, typer.Option(help="Below which clients may load adapters.")] = None,
-    draft: Annotated[
-        str | None, typer.Option(help="A smaller model of the same tokens, for --speculate draft.")
-    ] = None,
+    draft: Draft = None,
     weights: Annotated[Weights, typer.Option(help="Quantized weights: made dense, or kept as stored.")] = Weights.DENSE,
     precision: Products = "auto",
     replicas: Annotated[int, typer.Option(min=1, help="Engine processes behind one address.")] = 1,
@@ -63,10 +67,10 @@ def serve(
     cupola serve smollm2
     cupola serve runs/quickstart --port 8080
     cupola serve smollm2 --host 0.0.0.0 --keys keys.json
+    cupola serve smollm2 --access access.db
     """
     address = Address(host=host, port=port, exposure=let_in)
-    guard: Guard = Open() if keys is None else Keys(keys)
-    address.check_guard(guard)
+    address.check_guard(guard := _guard(keys, access, let_in))
     chosen: dict[str, Any] = {
         "running": running,
         "length": length,
@@ -77,22 +81,74 @@ def serve(
         "adapter_rank": adapter_rank,
     }
     if replicas > 1:
+        _refuse_origins(allow_origin)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}
-        words = _words(chosen | own)
-        _serve_replicas(replicas, address, guard, [*models, *words])
+        # The router knows who calls; what a key may do, and whose prefixes it shares, is decided where models are.
+        words = [*models, *_words(chosen | own | {"keys": keys, "access": access})]
+        _serve_replicas(replicas, address, guard, words)
         return
     begin()
-    options = options_of(**chosen)
     products = precision_of(precision)
     guesses = None if draft is None else find(draft, precision=products)
     with contextlib.ExitStack() as engines:
         ready = []
         for found in _distinct([find(each, precision=products, weights=weights) for each in models]):
-            engine = engines.enter_context(contextlib.closing(start(found, options, guesses)))
+            engine = engines.enter_context(contextlib.closing(start(found, options_of(**chosen), guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
+            if access is not None:
+                say(f"{found.name} is model:{_joining().object_id(found.name)} in the permission graph")
         app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=allow_origin or ())
         _say_where(address)
         serve_app(app, address)
+
+
+def _guard(keys: Path | None, access: str | None, let_in: Exposure) -> Guard:
+    """Returns who decides who may do what.
+
+    Raises:
+        ConfigError: what was asked for contradicts itself, or cannot be read.
+    """
+    if keys is None and access is None:
+        return Open()
+    if let_in is Exposure.ANYONE:
+        raise ConfigError(
+            "everyone is to be let in, and keys are asked for", where="--let-in", remedy="Leave out one of them."
+        )
+    file = FILE if keys is None else keys
+    if access is None:
+        return Keys(file)
+    if not file.exists():
+        raise ConfigError(
+            "nobody has a key yet",
+            where=str(file),
+            remedy=f"Type: cupola keys make ada --subject user:ada --file {file}",
+        )
+    return _joining().open_guard(access, file, say=say)
+
+
+def _refuse_origins(allow_origin: list[str] | None) -> None:
+    if allow_origin:
+        raise ConfigError(
+            "the router lets no pages of other sites in", where="--allow-origin", remedy="Leave it out, or --replicas."
+        )
+
+
+def _joining() -> ModuleType:
+    """The module that joins serving and the permission graph, which needs packages of its own.
+
+    Raises:
+        ConfigError: they are not installed.
+    """
+    try:
+        return importlib.import_module("cupola.recipes.guard")
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] == "cupola":
+            raise
+        raise ConfigError(
+            f"the package {error.name} is not installed",
+            where="--access",
+            remedy=f"Type: {sys.executable} -m pip install 'cupola[serve,access]'",
+        ) from None
 
 
 def _distinct(found: list[Pretrained]) -> list[Pretrained]:

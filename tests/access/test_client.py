@@ -18,6 +18,7 @@ from cupola.access.errors import (
     Late,
     NotAllowed,
     NotFound,
+    Orphaned,
     PreconditionFailed,
     SchemaError,
     StoreUnavailable,
@@ -297,7 +298,7 @@ def test_schemas(client):
         (lambda c: c.read(Filter()), InvalidArgument),
         (lambda c: c.read(Filter("model"), cursor="nonsense"), InvalidCursor),
         (lambda c: c.write_schema("definition {"), SchemaError),
-        (lambda c: c.write_schema("definition user {}"), PreconditionFailed),
+        (lambda c: c.write_schema("definition user {}"), Orphaned),
         (lambda c: c.watch("nonsense") if not isinstance(c, Client) else list(c.watch("nonsense")), InvalidArgument),
     ],
 )

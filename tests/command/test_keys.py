@@ -13,6 +13,14 @@ def test_a_key_is_made_listed_and_revoked(cupola, tmp_path):
     assert (again.code, "has no key" in again.err) == (2, True)
 
 
+def test_a_key_says_who_its_holder_is_in_the_graph(cupola, tmp_path):
+    file = tmp_path / "keys.json"
+    assert cupola("keys", "make", "ada", "--file", file, "--subject", "user:ada").code == 0
+    assert "user:ada" in cupola("keys", "list", "--file", file).out
+    ended = cupola("keys", "make", "bob", "--file", file, "--subject", "bob")
+    assert (ended.code, "user:ada or service_account:ci" in ended.err) == (2, True)
+
+
 def test_a_name_that_is_taken_is_refused(cupola, tmp_path):
     file = tmp_path / "keys.json"
     cupola("keys", "make", "ada", "--file", file)

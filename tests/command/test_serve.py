@@ -14,6 +14,10 @@ from pathlib import Path
 import openai
 import pytest
 
+from cupola.access import Graph, delete, touch
+from cupola.recipes.guard import object_id
+from cupola.serve.http.keys import make_key
+
 SMALL = ["--length", "64", "--running", "2", "--memory", "2MB", "--precision", "float32"]
 
 
@@ -99,6 +103,30 @@ def test_two_engines_behind_one_address(trained):
         assert process.returncode == 0
 
 
+def test_a_graph_guards_every_engine_behind_one_address(trained, tmp_path):
+    keys, address = tmp_path / "keys.json", tmp_path / "access.db"
+    ann, bob = (make_key(keys, name, subject=f"user:{name}") for name in ("ann", "bob"))
+    name = Path(trained).name
+    guarded = ("--access", address, "--keys", keys, "--replicas", "2")
+    with serving(trained, *SMALL, *guarded) as (url, _), Graph.open(str(address)) as graph:
+        one, other = (openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) for key in (ann, bob))
+        fact = f"model:{object_id(name)}#user@user:ann"
+        graph.write(touch(fact))
+        assert [[model.id for model in client.models.list()] for client in (one, other)] == [[name], []]
+        for seed in range(4):
+            one.completions.create(model=name, prompt=f"iron {seed}", max_tokens=2)
+            with pytest.raises(openai.NotFoundError):
+                other.completions.create(model=name, prompt=f"iron {seed}", max_tokens=2)
+        with pytest.raises(openai.PermissionDeniedError):
+            one.get("/../workers", cast_to=object)
+        graph.write(delete(fact))
+        for seed in range(4):
+            with pytest.raises(openai.NotFoundError):
+                one.completions.create(model=name, prompt=f"iron {seed}", max_tokens=2)
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0).models.list()
+
+
 @pytest.mark.parametrize(
     ("words", "problem", "remedy"),
     [
@@ -106,6 +134,10 @@ def test_two_engines_behind_one_address(trained):
         (["nothing-here.gguf"], "nothing-here.gguf", "Fetched"),
         (["smollm2", "--host", "0.0.0.0"], "can be reached by others", "keys"),
         (["smollm2", "--keys", "none.json"], "cannot be read", "key"),
+        (["smollm2", "--access", "a.db", "--keys", "none.json"], "nobody has a key yet", "--subject user:ada"),
+        (["smollm2", "--access", "a.db", "--let-in", "anyone"], "everyone is to be let in", "Leave out one"),
+        (["smollm2", "--keys", "none.json", "--let-in", "anyone"], "everyone is to be let in", "Leave out one"),
+        (["smollm2", "--replicas", "2", "--allow-origin", "https://a.example"], "other sites", "Leave it out"),
         (["smollm2", "--memory", "much"], "no amount of memory", "2GB"),
     ],
 )
@@ -114,6 +146,16 @@ def test_what_cannot_be_served_is_refused(cupola, words, problem, remedy):
     assert ended.code == 2
     assert problem in ended.err
     assert remedy in ended.err
+
+
+def test_a_schema_that_says_too_little_is_refused(cupola, tmp_path):
+    keys, address = tmp_path / "keys.json", str(tmp_path / "access.db")
+    make_key(keys, "ann", subject="user:ann")
+    with Graph.open(address) as graph:
+        graph.write_schema("definition user {}")
+    ended = cupola("serve", "smollm2", "--access", address, "--keys", keys)
+    assert ended.code == 2
+    assert "no definition model, no definition adapter" in ended.err
 
 
 def test_a_taken_port_is_said(cupola, trained, server):

@@ -43,7 +43,8 @@ def read_timestamp(text: str) -> Timestamp:
     found = _TIMESTAMP.fullmatch(text)
     if not found:
         raise ValueError(text)
-    moment = datetime.datetime(*(int(part) for part in found.groups()[:6]), tzinfo=datetime.UTC)  # type: ignore[arg-type]
+    year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
+    moment = datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC)
     elapsed = moment - _EPOCH
     nanoseconds = (elapsed.days * 86400 + elapsed.seconds) * _SECOND + int((found[7] or "0")[:9].ljust(9, "0"))
     if found[8]:

@@ -4,10 +4,12 @@ Not here: how the revision is chosen (`consistency.py`).
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cupola.access.engine.deadline import Deadline
 from cupola.access.relation import Object, Relationship, Subject
 from cupola.access.store.protocol import SchemaVersion
 
@@ -24,6 +26,7 @@ class At:
         now_seconds: since 1970: relationships that expire at or before it do not hold.
         context: parameters for conditions.
         extra: relationships that hold in this answer only, as if they had been written (contextual tuples).
+        deadline: when the answer must be there.
     """
 
     revision: int
@@ -31,6 +34,7 @@ class At:
     now_seconds: float
     context: Mapping[str, Any] = dataclasses.field(default_factory=lambda: NOTHING)
     extra: tuple[Relationship, ...] = ()
+    deadline: Deadline = dataclasses.field(default_factory=lambda: Deadline(math.inf), compare=False)
 
 
 class Resource(NamedTuple):
@@ -67,6 +71,7 @@ class Node(NamedTuple):
         operator: "union", "intersection" or "exclusion" over the children; "" where the node has subjects.
         children: parts.
         relationships: of a leaf: each is a subject and its condition.
+        through: the relationship with a caveat by which an arrow led here; None: the way is free.
     """
 
     object: Object
@@ -74,6 +79,7 @@ class Node(NamedTuple):
     operator: str = ""
     children: tuple["Node", ...] = ()
     relationships: tuple[Relationship, ...] = ()
+    through: Relationship | None = None
 
     @property
     def subjects(self) -> tuple[Subject, ...]:

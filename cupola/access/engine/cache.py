@@ -21,7 +21,7 @@ FOREVER = sys.maxsize
 UNREAD: Any = object()
 """Value of a row that nobody has read yet."""
 MOST_FACTS = 1_000_000
-"""Facts that the rows of one schema version may hold together."""
+"""Facts that the rows of one schema version may hold together, where nothing else is said."""
 MOST_TOUCHED = 200_000
 """Keys of which the last change is remembered."""
 MOST_ANSWERS = 200_000
@@ -138,21 +138,38 @@ class Table:
         self.facts = max(0, self.facts) if self.rows else 0
 
 
+class Moment:
+    """What was found out at one revision.
+
+    Attributes:
+        answers: to whole questions.
+        ways: the plans and objects that a question about one object leads to, whoever is asked about.
+    """
+
+    def __init__(self, revision: int):
+        self.revision = revision
+        self.answers: dict[Hashable, bool] = {}
+        self.ways: dict[Hashable, Any] = {}
+
+
 class Cache:
     """What was read of a store, under one schema: facts that it does not allow are left out.
 
     Args:
         allows: whether the schema allows a relationship.
+        most_facts: that the rows may hold together.
     """
 
-    def __init__(self, store: Store, allows: Callable[[Relationship], bool]):
-        self._store, self.allows = store, allows
+    def __init__(self, store: Store, allows: Callable[[Relationship], bool], *, most_facts: int = MOST_FACTS):
+        self._store, self.allows, self._most_facts = store, allows, most_facts
         self._lock = threading.RLock()
         self._stripes = [threading.Lock() for _ in range(STRIPES)]
         self._applied = self._floor = -1
         self._newest: tuple[int, Snapshot | None] = (-1, None)
         self._lookups: dict[ForwardKey, tuple[int, int]] = {}
-        self.answers: tuple[int, dict[Hashable, bool]] = (-1, {})
+        self._moment = Moment(-1)
+        self.asked: dict[Hashable, threading.Lock] = {}
+        """Questions that somebody is answering (a lock table), and what to wait for."""
         self.subjects = Table(self._read_subjects, lambda value: len(value.relationships))
         self.usersets = Table(self._read_usersets, lambda value: len(value.relationships))
         self.holdings = Table(self._read_holdings, lambda value: len(value.ids))
@@ -178,6 +195,17 @@ class Cache:
                 self._newest = revision, snapshot
         return snapshot
 
+    def moment(self, revision: int) -> Moment:
+        """Returns what was found out at a revision, which all who ask at the newest one share."""
+        found = self._moment
+        if revision == found.revision:
+            return found
+        with self._lock:
+            if revision > self._moment.revision:
+                self._moment = Moment(revision)
+            found = self._moment
+            return found if revision == found.revision else Moment(revision)
+
     def get(self, table: Table, key: Any, revision: int, snapshot: Snapshot) -> Any:
         """Returns what a key answers at a revision; many who ask the same at once wait for one read."""
         row = self._row(table, key, revision)
@@ -188,7 +216,7 @@ class Cache:
                     with self._lock:
                         table.facts += table.weigh(value)
                         row.value = value
-                        table.shrink(MOST_FACTS // len(self._tables))
+                        table.shrink(self._most_facts // len(self._tables))
         return row.value
 
     def single(self, key: ForwardKey, subject: Subject, revision: int, snapshot: Snapshot) -> Relationship | None:

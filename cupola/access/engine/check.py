@@ -7,16 +7,15 @@ Source: Pang et al. 2019, "Zanzibar", sections 3.2.2 and 3.2.4: the sets of a su
 intersected from both sides.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from cupola.access.engine.cache import TOO_WIDE, UNREAD, Fan
 from cupola.access.engine.compile import Every, Meet, Minus, Operator, Plan
 from cupola.access.engine.condition import Conditions, Value
+from cupola.access.engine.deadline import Deadline
 from cupola.access.engine.facts import Facts
 from cupola.access.engine.index import Index
-from cupola.access.errors import Late
 from cupola.access.relation import WILDCARD, Caveated, Relationship, Subject
 
 DEEP = 40
@@ -25,6 +24,13 @@ STRIDE = 16
 """Levels between two looks at the clock."""
 FEW = 3
 """Objects that are asked one by one about a subject, before all of the subject's objects are read."""
+
+FAR, NARROW = 8, 64
+"""Levels from which on, and objects up to which, a way is kept."""
+MOST_WAYS = 10_000
+
+Way = tuple[tuple[Plan, set[str]], ...]
+"""Plans, and the objects that they are followed at."""
 
 
 class Unsettled(Exception):
@@ -36,7 +42,7 @@ class Asking:
 
     Args:
         context: parameters of the question.
-        until_seconds: by `time.monotonic`, when it must be answered.
+        deadline: when it must be answered.
         index: of groups, to be asked first; None: there is none.
 
     Attributes:
@@ -49,11 +55,11 @@ class Asking:
         conditions: Conditions,
         subject: Subject,
         context: Mapping[str, Any],
-        until_seconds: float,
+        deadline: Deadline,
         index: Index | None = None,
     ):
         self.facts, self.subject, self.context = facts, subject, context
-        self.timeless, self.until_seconds = True, until_seconds
+        self.timeless, self.deadline = True, deadline
         self._conditions, self._index = conditions, index
         self._wildcard = Subject(subject.type, WILDCARD)
         self._unknown = False
@@ -68,10 +74,7 @@ class Asking:
         Raises:
             Late: it is.
         """
-        if time.monotonic() > self.until_seconds:
-            raise Late(
-                "the answer takes too long", where=str(self.subject), remedy="Ask for less, or raise Limits.seconds."
-            )
+        self.deadline.check(self.subject)
 
     def value(self, relationship: Relationship) -> Value:
         """Returns whether a relationship holds now."""
@@ -84,6 +87,7 @@ class Asking:
             return True
         self.timeless = False
         if (known := self._values.get(caveat)) is None:
+            self.on_time()
             known = self._values[caveat] = self._conditions.value(caveat, self.context)
         return known
 
@@ -94,10 +98,30 @@ class Asking:
             Unsettled: that is not known, or not in this way.
             Late: the time is over.
         """
+        way: Way | None = self.facts.ways.get((plan, id))
+        if way is None:
+            way = self._walk(plan, id)
+            if way is None:
+                return True
+        elif any(self._found(*place) for place in way):
+            return True
+        for plan, ids in way:
+            for operator in plan.operators:
+                if any(self._operate(operator, plan.type, one) for one in ids):
+                    return True
+        if self._unknown:
+            raise Unsettled
+        return False
+
+    def _walk(self, plan: Plan, id: str) -> Way | None:
+        """Returns where the subject was looked for in vain; None: it was found.
+
+        A way that is long and narrow is kept for the next question about the object, whoever that asks for: to walk
+        it level by level costs more than to ask at all of its objects at once.
+        """
+        start, level, found, whole = (plan, id), 0, False, True
         seen: dict[Plan, set[str]] = {}
-        later: list[tuple[Plan, set[str] | frozenset[str]]] = []
         frontier: dict[Plan, set[str] | frozenset[str]] = {plan: {id}}
-        level = 0
         while frontier:
             if level % STRIDE == 0:
                 self.on_time()
@@ -111,23 +135,25 @@ class Asking:
                     if not ids:
                         continue
                     before |= ids
-                if self._found(plan, ids):
-                    return True
-                if plan.operators:
-                    later.append((plan, ids))
-                if plan.nested and (known := self._member(plan, ids)) is not None:
-                    if known:
-                        return True
-                    continue
+                if not found:
+                    if plan.nested and (known := self._member(plan, ids)) is not None:
+                        if known:
+                            return None
+                        whole = False
+                        continue
+                    found = self._found(plan, ids)
+                    if found and level < FAR:
+                        return None
                 self._follow(plan, ids, following)
             frontier = following
-        for plan, ids in later:
-            for operator in plan.operators:
-                if any(self._operate(operator, plan.type, one) for one in ids):
-                    return True
-        if self._unknown:
-            raise Unsettled
-        return False
+            if found and (not self.timeless or sum(map(len, seen.values())) > NARROW):
+                return None
+        way = tuple(seen.items())
+        if whole and level >= FAR and self.timeless and sum(len(ids) for _, ids in way) <= NARROW:
+            if len(self.facts.ways) >= MOST_WAYS:
+                self.facts.ways.clear()
+            self.facts.ways[start] = way
+        return None if found else way
 
     def _found(self, plan: Plan, ids: set[str] | frozenset[str]) -> bool:
         """Returns whether the subject itself, or all of its type, is at one of the objects."""

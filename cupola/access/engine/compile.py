@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cupola.access.engine.condition import Conditions
-from cupola.access.errors import UnknownName
+from cupola.access.errors import Named, UnknownName, meant
 from cupola.access.relation import WILDCARD, Relationship, Subject
 from cupola.access.schema.model import (
     Arrow,
@@ -176,16 +176,22 @@ class Compiled:
             return
         if type not in self._types:
             raise self._unknown_type(type)
-        known = ", ".join(relation for owner, relation in self.relations if owner == type)
+        known = [relation for owner, relation in self.relations if owner == type]
         raise UnknownName(
             f"type {type} has no relation or permission {name!r}",
+            kind=Named.RELATION,
             where=f"{type}#{name}",
-            remedy=f"It has {known}." if known else "It has none at all: add one to the schema.",
+            remedy=meant(name, known) or (f"It has {', '.join(known)}." if known else "It has none: add one."),
         )
 
     def _unknown_type(self, type: str) -> UnknownName:
         known = ", ".join(sorted(self._types))
-        return UnknownName(f"the schema has no type {type!r}", where=type, remedy=f"It has {known}." if known else "")
+        return UnknownName(
+            f"the schema has no type {type!r}",
+            kind=Named.TYPE,
+            where=type,
+            remedy=meant(type, self._types) or (f"It has {known}." if known else ""),
+        )
 
 
 class _Maker:
@@ -200,13 +206,13 @@ class _Maker:
         self._made: dict[tuple[str, str, str, str], Plan] = {}
         self._operators: dict[tuple[str, str, Expression], Operator] = {}
         self._every: list[Plan] = []
-        self._todo: list[tuple[Plan, _Part]] = []
+        self._pending: list[tuple[Plan, _Part]] = []
 
     def make(self, type: str, permission: str) -> dict[tuple[str, str, str, str], Plan]:
         """Returns the plans that were not known, by their key."""
         self._named(type, permission)
-        while self._todo:
-            self._fill(*self._todo.pop())
+        while self._pending:
+            self._fill(*self._pending.pop())
         grew = True
         while grew:
             grew = False
@@ -231,7 +237,7 @@ class _Maker:
     def _new(self, type: str, relation: str, part: _Part) -> Plan:
         plan = Plan(type, relation)
         self._every.append(plan)
-        self._todo.append((plan, part))
+        self._pending.append((plan, part))
         return plan
 
     def _fill(self, plan: Plan, part: _Part) -> None:

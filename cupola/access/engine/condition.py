@@ -11,7 +11,7 @@ from typing import Any
 
 from cupola.access.caveat.compile import Compiled, compile_caveat
 from cupola.access.decision import Verdict
-from cupola.access.errors import UnknownName
+from cupola.access.errors import Named, UnknownName, meant
 from cupola.access.relation import Caveated
 from cupola.access.schema.model import Schema
 
@@ -41,7 +41,12 @@ class Conditions:
         compiled = self._compiled.get(caveat.name)
         if compiled is None:
             if caveat.name not in self._caveats:
-                raise UnknownName(f"the schema has no caveat {caveat.name!r}", where=caveat.name)
+                raise UnknownName(
+                    f"the schema has no caveat {caveat.name!r}",
+                    kind=Named.CAVEAT,
+                    where=caveat.name,
+                    remedy=meant(caveat.name, self._caveats),
+                )
             compiled = compile_caveat(self._caveats[caveat.name], self._schema.language)
             self._compiled[caveat.name] = compiled
         outcome = compiled.evaluate({**context, **_parameters(caveat.context)}, cost=self._cost)

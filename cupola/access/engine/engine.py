@@ -2,19 +2,19 @@
 
 Not here: which revision (`consistency.py`), how each kind of answer is found (the other files of this folder).
 Invariant: an answer is given at the revision that was asked for, whatever is written meanwhile; the fast way and the
-slow way agree.
+slow way agree. Of many who ask the same at once, one looks for the answer and the others wait for it.
 """
 
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from cupola.access.decision import Question, Step, Verdict
 from cupola.access.engine.at import At, Holder, Node, Resource
 from cupola.access.engine.cache import MOST_ANSWERS, Cache
 from cupola.access.engine.check import Asking, Unsettled
-from cupola.access.engine.compile import Compiled
+from cupola.access.engine.compile import Compiled, Plan
 from cupola.access.engine.condition import Value
 from cupola.access.engine.expand import expand
 from cupola.access.engine.explain import explain
@@ -31,17 +31,20 @@ from cupola.access.store.protocol import SchemaVersion, Store
 MOST_VERSIONS = 16
 """Versions of the schema that are kept compiled, with what was read under them."""
 
+LONGEST_WAIT_SECONDS = 60.0
+"""For somebody who is answering the same question."""
+
 Answer = tuple[Verdict, tuple[str, ...]]
 """A verdict, and the parameters without which it is not certain."""
 
 
+@dataclasses.dataclass(frozen=True)
 class _Version:
     """A schema made ready for questions: its plans, and what was read of the store under it."""
 
-    def __init__(self, store: Store, version: SchemaVersion, limits: Limits):
-        self.compiled = Compiled(version.schema, limits.caveat_cost)
-        self.cache = Cache(store, self.compiled.allows)
-        self.index = Index(version.schema, store)
+    compiled: Compiled
+    cache: Cache
+    index: Index
 
 
 class Engine:
@@ -124,7 +127,11 @@ class Engine:
         def check(object: Object) -> Answer:
             return _answer(self._ask(version, facts, at, object, permission, subject))
 
-        return lookup_resources(version.compiled.schema, facts, check, type, permission, subject, after)
+        on_time = self._asking(version, facts, at, subject).on_time
+        found = lookup_resources(
+            version.compiled.schema, facts, check, type, permission, subject, after, on_time=on_time
+        )
+        return at.deadline.resting(found)
 
     def lookup_subjects(
         self, at: At, object: Object, permission: str, subject_type: str, subject_relation: str, *, after: str
@@ -140,10 +147,9 @@ class Engine:
         asking = self._asking(version, facts, at, Subject(subject_type, "", subject_relation))
 
         def condition(relationship: Relationship) -> Answer:
-            asking.on_time()
             return _answer(asking.value(relationship))
 
-        return lookup_subjects(
+        found = lookup_subjects(
             version.compiled.schema,
             facts,
             object,
@@ -152,7 +158,9 @@ class Engine:
             subject_relation,
             after,
             conditions=condition,
+            on_time=asking.on_time,
         )
+        return at.deadline.resting(found)
 
     def close(self) -> None:
         """Forgets everything; the store stays open."""
@@ -169,25 +177,60 @@ class Engine:
                 if found is None:
                     while len(self._versions) >= MOST_VERSIONS:
                         self._versions.pop(next(iter(self._versions))).index.close()
-                    found = self._versions[at.version.id] = _Version(self._store, at.version, self._limits)
+                    found = self._versions[at.version.id] = self._prepare(at.version)
+        if not self._limits.cached_facts:
+            return dataclasses.replace(found, cache=Cache(self._store, found.compiled.allows))
         return found
 
+    def _prepare(self, version: SchemaVersion) -> _Version:
+        compiled = Compiled(version.schema, self._limits.caveat_cost)
+        cache = Cache(self._store, compiled.allows, most_facts=self._limits.cached_facts)
+        return _Version(compiled, cache, Index(version.schema, self._store, asks=self._limits.index_after))
+
     def _asking(self, version: _Version, facts: Facts, at: At, subject: Subject) -> Asking:
-        until = time.monotonic() + self._limits.seconds
-        return Asking(facts, version.compiled.conditions, subject, at.context, until, version.index)
+        index = version.index if self._limits.cached_facts else None
+        return Asking(facts, version.compiled.conditions, subject, at.context, at.deadline, index)
 
     def _ask(self, version: _Version, facts: Facts, at: At, object: Object, permission: str, subject: Subject) -> Value:
         plan = version.compiled.plan(object[0], permission, subject)
         if not plan.alive:
             return False
-        revision, answers = version.cache.answers
-        if revision != at.revision:
-            answers = {}
-            if revision < at.revision:
-                version.cache.answers = at.revision, answers
+        answers = version.cache.moment(at.revision).answers
         key = plan, object[1], subject[1]
         if not facts.changed and (known := answers.get(key)) is not None:
             return known
+        if facts.changed or at.context:
+            return self._find(version, facts, at, plan, object, permission, subject, answers)
+        mine = threading.Lock()
+        mine.acquire()
+        asked = at.revision, key
+        other = version.cache.asked.setdefault(asked, mine)
+        if other is not mine:
+            left_seconds = min(max(at.deadline.until_seconds - time.monotonic(), 0.0), LONGEST_WAIT_SECONDS)
+            # Who waits too long says so when it looks for the answer itself.
+            if other.acquire(timeout=left_seconds):
+                other.release()
+            if (known := answers.get(key)) is not None:
+                return known
+            # An answer that holds for its moment alone, everybody finds out alone.
+            return self._find(version, facts, at, plan, object, permission, subject, answers)
+        try:
+            return self._find(version, facts, at, plan, object, permission, subject, answers)
+        finally:
+            del version.cache.asked[asked]
+            mine.release()
+
+    def _find(
+        self,
+        version: _Version,
+        facts: Facts,
+        at: At,
+        plan: Plan,
+        object: Object,
+        permission: str,
+        subject: Subject,
+        answers: dict[Hashable, bool],
+    ) -> Value:
         asking = self._asking(version, facts, at, subject)
         value: Value
         try:
@@ -198,7 +241,7 @@ class Engine:
         if asking.timeless and facts.timeless and not facts.changed and isinstance(value, bool):
             if len(answers) >= MOST_ANSWERS:
                 answers.clear()
-            answers[key] = value
+            answers[plan, object[1], subject[1]] = value
         return value
 
 

@@ -107,10 +107,12 @@ def _expression(compiled: Compiled, asking: Asking, place: _Place, expression: E
                 type, id, _ = one.subject
                 if id == WILDCARD:
                     continue
+                through = one if one.caveat is not None else None
                 if (type, computed) in compiled.relations:
-                    children.append((yield _Place(Object(type, id), computed)))
+                    child = yield _Place(Object(type, id), computed)
+                    children.append(child._replace(through=through))
                 elif quantifier is Quantifier.ALL:
-                    children.append(Node(Object(type, id), computed))
+                    children.append(Node(Object(type, id), computed, through=through))
             return Node(object, relation, operator, tuple(children)) if children else Node(object, relation)
         case Union(operands):
             operator = UNION

@@ -57,15 +57,15 @@ def explain(compiled: Compiled, asking: Asking, object: Object, permission: str)
     walk = _Walk(compiled, asking, Solution(compiled, asking, root))
     parts: dict[Node, tuple[_Place, ...]] = {}
     parent: dict[Node, Node] = {}
-    todo = [root]
-    while todo:
-        node = todo.pop()
+    pending = [root]
+    while pending:
+        node = pending.pop()
         asking.on_time()
         parts[node] = walk.parts(node)
         for below in _nodes(parts[node]):
             if below != root and below not in parent:
                 parent[below] = node
-                todo.append(below)
+                pending.append(below)
     steps: dict[Node, Step] = {}
     order = list(parts)
     # Whoever is asked from a node first was noted after it: from the end on, all parts are ready.
@@ -118,13 +118,13 @@ class _Walk:
                 return self._either([part(one) for one in operands], before)
             case Intersection(operands):
                 return _all(
-                    "and",
+                    "all of these",
                     [part(one) for one in operands],
                     self.solution.value(self._formula(expression, object, relation)),
                 )
             case Exclusion(base, subtracted):
                 value = self.solution.value(self._formula(expression, object, relation))
-                return _Place("but not", value, parts=(part(base), part(subtracted)))
+                return _Place("the first and not the second", value, parts=(part(base), part(subtracted)))
         return _Place("nil", False, note="nobody")
 
     def _formula(self, expression: Expression, object: Object, relation: str) -> Formula:
@@ -162,6 +162,7 @@ class _Walk:
             f"{relationship.subject} by {relationship.object}#{relationship.relation}",
             value,
             relationship,
+            "its condition does not hold" if self._asking.value(relationship) is False else "",
             parts=(below,),
         )
 
@@ -171,9 +172,11 @@ class _Walk:
         if not subject.relation and subject.id != WILDCARD:
             names.append(Subject(subject.type, WILDCARD))
         for name in names:
-            found, note = facts.find(object, relation, name), ""
+            found, note = facts.find(object, relation, name), "no such relationship"
             if found is not None:
-                yield _Place(f"{object}#{relation}@{name}", self._asking.value(found), found)
+                value = self._asking.value(found)
+                note = "its condition does not hold" if value is False else ""
+                yield _Place(f"{object}#{relation}@{name}", value, found, note)
                 continue
             hidden = facts.stored(object, relation, name)
             if hidden is not None:
@@ -190,11 +193,14 @@ class _Walk:
             self._ask((one.subject.type, one.subject.id, computed), one) for one in found if one.subject.id != WILDCARD
         ]
         if not places:
-            return _Place(f"{object}#{tupleset}", False, note="leads nowhere")
+            return _Place(f"{object}#{tupleset}->{computed}", False, note="leads nowhere")
         if quantifier is Quantifier.ANY:
-            return self._either(places, before)
+            either = self._either(places, before)
+            return either._replace(text=f"{object}#{tupleset}->{computed}") if either.text == "or" else either
         arrow = Arrow(tupleset, computed, quantifier)
-        return _all("all of", places, self.solution.value(self._formula(arrow, object, "")))
+        return _all(
+            f"{object}#{tupleset}.all({computed})", places, self.solution.value(self._formula(arrow, object, ""))
+        )
 
 
 def _all(text: str, places: list[_Place], value: Value) -> _Place:
@@ -225,7 +231,7 @@ def _assemble(
             above = owner
             while above != node and above in parent:
                 above = parent[above]
-            note = "already being asked (cycle)" if above == node else "explained elsewhere"
+            note = "already being asked: a cycle" if above == node else "explained elsewhere"
             made.append(_step(place._replace(note=note), ()))
     return tuple(made)
 

@@ -31,7 +31,8 @@ class Index:
     Args:
         schema: which relations are groups.
         store: whose relationships.
-        asks: questions about a group that go unanswered before it is built, in a thread of its own.
+        asks: questions about a group that go unanswered before it is built, in a thread of its own; 0: the first one
+            builds it and is answered.
     """
 
     def __init__(self, schema: Schema, store: Store, *, asks: int = 64):
@@ -61,6 +62,10 @@ class Index:
         """Returns whether a subject is in one of several groups; None where that cannot be told."""
         if subject.id == WILDCARD:
             return None
+        if not self._asks:
+            groups = tuple(groups)
+            for pair in {group[::2] for group in groups} - self._groups.nesting.kinds.keys():
+                self.build(revision, *pair)
         answer: bool | None = False
         with self._lock:
             for type, id, relation in groups:
@@ -194,7 +199,8 @@ def _nesting(relations: Mapping[Pair, Relation]) -> tuple[Nesting, frozenset[Pai
             break
         for pair in stray:
             del kinds[pair]
-    computed = {pair: _parts(pair, {one: names for one, (_, names) in parts.items()}) for pair in kinds}
+    names = {pair: found for pair, (_, found) in parts.items()}
+    computed = {pair: _parts(pair, names) for pair in kinds}
     named = {(a.type, a.relation) for relation in relations.values() for a in relation.allowed if not a.wildcard}
     return Nesting(kinds, computed), frozenset(named & kinds.keys())
 

@@ -41,6 +41,8 @@ def lookup_resources(
     permission: str,
     subject: Subject,
     after: str = "",
+    *,
+    on_time: Callable[[], None],
 ) -> Iterator[Resource]:
     """Returns the objects on which a subject has a permission, sorted by id; checks run as it is read.
 
@@ -52,25 +54,34 @@ def lookup_resources(
         permission: or relation.
         subject: who; with a relation: all who have it; `user:*`: all of the type.
         after: the last id that is not wanted any more; "": from the first.
+        on_time: raises `Late` when the time is over.
 
     Raises:
         UnknownName: the schema has no such type or permission.
+        Late: the time is over; perhaps while it is read.
     """
     reach = reach_of(schema)
-    candidates = _candidates(reach, facts, reach.require(type, permission), subject)
-    return _confirmed(candidates, check, type, after)
+    candidates = _candidates(reach, facts, reach.require(type, permission), subject, on_time)
+    return _confirmed(candidates, check, type, after, on_time)
 
 
 def _confirmed(
-    candidates: dict[str, bool], check: Callable[[Object], Answer], type: str, after: str
+    candidates: dict[str, bool],
+    check: Callable[[Object], Answer],
+    type: str,
+    after: str,
+    on_time: Callable[[], None],
 ) -> Iterator[Resource]:
     for id in sorted(id for id in candidates if id > after):
+        on_time()
         verdict, missing = (Verdict.YES, ()) if candidates[id] else check(Object(type, id))
         if verdict is not Verdict.NO:
             yield Resource(id, missing)
 
 
-def _candidates(reach: Reach, facts: Reverse, target: Pair, subject: Subject) -> dict[str, bool]:
+def _candidates(
+    reach: Reach, facts: Reverse, target: Pair, subject: Subject, on_time: Callable[[], None]
+) -> dict[str, bool]:
     """Returns the ids of all objects that could be meant, each with whether it is certain."""
     useful = reach.into(target)
     found: dict[_Place, bool] = {}
@@ -81,6 +92,7 @@ def _candidates(reach: Reach, facts: Reverse, target: Pair, subject: Subject) ->
         everyone = _Place((subject.type, WILDCARD), WILDCARD)
         (possible if subject.relation else certain).append(everyone)
     while certain or possible:
+        on_time()
         sure = bool(certain)
         place = certain.pop() if sure else possible.pop()
         if place in found:

@@ -143,6 +143,7 @@ def lookup_subjects(
     after: str = "",
     *,
     conditions: Callable[[Relationship], Certainty],
+    on_time: Callable[[], None],
 ) -> Iterator[Holder]:
     """Returns the subjects that have a permission on an object, `*` first, then sorted by id.
 
@@ -155,9 +156,11 @@ def lookup_subjects(
         subject_relation: of the subjects, where they are sets such as `group:research#member`; "": none.
         after: the last id that is not wanted any more; "": from the first.
         conditions: answers whether a relationship's caveat holds; asked only where it has one.
+        on_time: raises `Late` when the time is over.
 
     Raises:
         UnknownName: the schema has no such permission.
+        Late: the time is over.
     """
     reach = reach_of(schema)
     pair = reach.require(object.type, permission)
@@ -165,7 +168,7 @@ def lookup_subjects(
     root = planner.clause(pair)
     if root is None:
         return iter(())
-    found = _solve(planner, (root, object))
+    found = _solve(planner, (root, object), on_time)
     place = (after != WILDCARD, after)
     return (one for one in found.holders() if not after or (one.id != WILDCARD, one.id) > place)
 
@@ -194,10 +197,11 @@ class _Planner:
             self._clauses[pair] = _clause(relation.rewrite, relation.name, pair)
         return self._clauses[pair]
 
-    def plan(self, unit: Unit) -> Plan:
+    def plan(self, unit: Unit, on_time: Callable[[], None]) -> Plan:
         """Returns what a unit is made of; walks through unions at once, however deep they are."""
         plan, seen, pending = Plan([], []), {unit}, [unit]
         while pending:
+            on_time()
             place = self._place(pending.pop())
             plan.known.append(place.known)
             plan.parts.extend(place.parts)
@@ -297,7 +301,7 @@ def _clause(expression: Expression, name: str, pair: Pair = ("", "")) -> Clause:
     return Clause(pair, own, tuple(computed), tuple(arrows), itself, tuple(others))
 
 
-def _solve(planner: _Planner, root: Unit) -> Members:
+def _solve(planner: _Planner, root: Unit, on_time: Callable[[], None]) -> Members:
     """Returns the members of a unit, having worked out those that it depends on, each once."""
     plans: dict[Unit, Plan] = {}
     waiting: Counter[Unit] = Counter([root])
@@ -305,14 +309,14 @@ def _solve(planner: _Planner, root: Unit) -> Members:
     while pending:
         unit = pending.pop()
         if unit not in plans:
-            plans[unit] = planner.plan(unit)
+            plans[unit] = planner.plan(unit, on_time)
             needed = _needed(plans[unit])
             waiting.update(needed)
             pending += needed
     bounds = Bounds({}, {})
     for component in components([root], lambda unit: _needed(plans[unit])):
         chosen = {unit: plans.pop(unit).equation() for unit in component}
-        found = _settle(chosen, bounds)
+        found = _settle(chosen, bounds, on_time)
         bounds.lower.update(found.lower)
         bounds.upper.update(found.upper)
         # A set goes as soon as all who need it are done: in a deep chain only one is there at a time.
@@ -327,51 +331,51 @@ def _needed(plan: Plan | Equation) -> list[Unit]:
     return [unit for part in plan.parts for _, unit in part.operands]
 
 
-def _settle(equations: dict[Unit, Equation], known: Bounds) -> Bounds:
+def _settle(equations: dict[Unit, Equation], known: Bounds, on_time: Callable[[], None]) -> Bounds:
     """Returns the members of units that depend on one another, where all others that they need are known."""
     needed = {unit for plan in equations.values() for unit in _needed(plan)}
     cyclic = not needed.isdisjoint(equations)
     lower = {unit: Members() for unit in equations}
     if all(known.lower[unit] is known.upper[unit] for unit in needed - equations.keys()) and not _excludes(equations):
-        lower = _least(equations, known.lower, known.upper, cyclic)
+        lower = _least(equations, known.lower, known.upper, cyclic, on_time)
         return Bounds(lower, lower)
     while True:
         # Who is certainly in tells who cannot be left out, and that tells better who is certainly in.
-        upper = _least(equations, known.upper, ChainMap(lower, known.lower), cyclic)
-        better = _least(equations, known.lower, ChainMap(upper, known.upper), cyclic)
+        upper = _least(equations, known.upper, ChainMap(lower, known.lower), cyclic, on_time)
+        better = _least(equations, known.lower, ChainMap(upper, known.upper), cyclic, on_time)
         if _verdicts(better) in (_verdicts(lower), _verdicts(upper)):
             return Bounds(better, better if _verdicts(better) == _verdicts(upper) else upper)
         lower = better
 
 
 def _least(
-    equations: dict[Unit, Equation], known: dict[Unit, Members], excluded: Mapping[Unit, Members], cyclic: bool
+    equations: dict[Unit, Equation],
+    known: dict[Unit, Members],
+    excluded: Mapping[Unit, Members],
+    cyclic: bool,
+    on_time: Callable[[], None],
 ) -> dict[Unit, Members]:
     """Returns the least fixed point, where `excluded` is who exclusions take away."""
-    found = _passed(equations, {unit: Members() for unit in equations}, known, excluded)
+
+    def passed(found: dict[Unit, Members]) -> dict[Unit, Members]:
+        better = dict(found)
+        positive = ChainMap(better, known)
+        # The last ones first: those that come before lead to them.
+        for unit in reversed(equations):
+            on_time()
+            better[unit] = _evaluate(equations[unit], positive, excluded)
+        return better
+
+    found = passed({unit: Members() for unit in equations})
     if not cyclic:
         return found
-    while _verdicts(better := _passed(equations, found, known, excluded)) != _verdicts(found):
+    while _verdicts(better := passed(found)) != _verdicts(found):
         found = better
     # The names that matter are found last: on the way, some were missing that no longer are.
     found = {unit: members.nameless() for unit, members in found.items()}
-    while (better := _passed(equations, found, known, excluded)) != found:
+    while (better := passed(found)) != found:
         found = better
     return found
-
-
-def _passed(
-    equations: dict[Unit, Equation],
-    found: dict[Unit, Members],
-    known: dict[Unit, Members],
-    excluded: Mapping[Unit, Members],
-) -> dict[Unit, Members]:
-    """Evaluates all equations once, the last ones first: those that come before lead to them."""
-    better = dict(found)
-    positive = ChainMap(better, known)
-    for unit in reversed(equations):
-        better[unit] = _evaluate(equations[unit], positive, excluded)
-    return better
 
 
 def _excludes(equations: dict[Unit, Equation]) -> bool:

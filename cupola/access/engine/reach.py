@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from cupola.access.errors import UnknownName
+from cupola.access.errors import Named, UnknownName, meant
 from cupola.access.relation import WILDCARD
 from cupola.access.schema.model import (
     Arrow,
@@ -76,8 +76,11 @@ class Reach:
             known = [relation for owner, relation in self.relations if owner == type]
             raise UnknownName(
                 f"the schema has no relation or permission {name!r} of type {type!r}",
+                kind=Named.RELATION if known else Named.TYPE,
                 where=f"{type}#{name}",
-                remedy=f"It has {', '.join(known)}." if known else "Write a schema with this type first.",
+                remedy=meant(name, known) or f"It has {', '.join(known)}."
+                if known
+                else "Write a schema with this type first.",
             )
         return type, name
 

@@ -248,13 +248,13 @@ class Solution:
 
     def _changes(self, start: list[Node], users: _Users, side: _Values, other: _Values) -> Iterator[tuple[Node, Value]]:
         """Yields nodes with their value, those first and then the users of each that the receiver has changed."""
-        todo, waiting = list(reversed(start)), set(start)
+        pending, waiting = list(reversed(start)), set(start)
         steps = 0
-        while todo:
+        while pending:
             steps += 1
             if steps % STRIDE == 0:
                 self._asking.on_time()
-            node = todo.pop()
+            node = pending.pop()
             waiting.discard(node)
             before = side[node]
             yield node, self._evaluate(self.formula(node), side, other)
@@ -262,7 +262,7 @@ class Solution:
                 for user in users[node]:
                     if user not in waiting:
                         waiting.add(user)
-                        todo.append(user)
+                        pending.append(user)
 
 
 def disjunction(operands: Iterable[Formula]) -> Formula:
@@ -293,13 +293,13 @@ def negation(operand: Formula) -> Formula:
 
 
 def _asked(formula: Formula) -> Iterable[Node]:
-    todo = [formula]
-    while todo:
-        one = todo.pop()
+    pending = [formula]
+    while pending:
+        one = pending.pop()
         match one:
             case Ask(node):
                 yield node
             case Any(operands) | All(operands):
-                todo += operands
+                pending += operands
             case Not(operand):
-                todo.append(operand)
+                pending.append(operand)

@@ -6,12 +6,11 @@ Invariant: a schema that passes names only types, relations and caveats that it 
 Source: SpiceDB's documentation of its schema language, for the rules of `.zed` beyond that.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from cupola.access.errors import SchemaError
+from cupola.access.errors import SchemaError, meant
 from cupola.access.schema.model import (
     Allowed,
     Arrow,
@@ -116,7 +115,7 @@ def _check_rewrite(type: str, relation: Relation, names: _Names) -> None:
             name = leaf.name if isinstance(leaf, Computed) else leaf.tupleset
             found = relations.get(name)
             if found is None:
-                raise _error(relation, _absent(type, name), _meant(name, relations))
+                raise _error(relation, _absent(type, name), meant(name, relations))
             if isinstance(leaf, Arrow) and names.language is Language.ZED:
                 _check_arrow(type, relation, found, names)
 
@@ -166,7 +165,7 @@ def _check_allowed(type: str, relation: Relation, names: _Names) -> None:
                 relation,
                 f"could not lookup caveat `{allowed.caveat}` for relation `{relation.name}`: "
                 f"caveat `{allowed.caveat}` not found",
-                _meant(allowed.caveat, names.caveats),
+                meant(allowed.caveat, names.caveats),
             )
 
 
@@ -177,10 +176,10 @@ def _check_subject(relation: Relation, allowed: Allowed, names: _Names) -> None:
             relation,
             f"could not lookup definition `{allowed.type}` for relation `{relation.name}`: "
             f"object definition `{allowed.type}` not found",
-            _meant(allowed.type, names.types),
+            meant(allowed.type, names.types),
         )
     if allowed.relation and allowed.relation not in subject:
-        raise _error(relation, _absent(allowed.type, allowed.relation), _meant(allowed.relation, subject))
+        raise _error(relation, _absent(allowed.type, allowed.relation), meant(allowed.relation, subject))
 
 
 def _check_transitive(relation: Relation, allowed: Allowed, names: _Names) -> None:
@@ -239,11 +238,6 @@ def _rights(permission: Relation, tupleset: str) -> str:
 
 def _absent(type: str, relation: str) -> str:
     return f"relation/permission `{relation}` not found under definition `{type}`"
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean `{close[0]}`?" if close else ""
 
 
 def _error(at: Definition | Relation | Caveat, problem: str, remedy: str = "") -> SchemaError:

@@ -7,7 +7,7 @@ Invariant: after a schema is let through, the new one allows every relationship 
 import time
 from collections.abc import Iterator
 
-from cupola.access.errors import PreconditionFailed
+from cupola.access.errors import Orphaned
 from cupola.access.relation import WILDCARD, Filter, Relationship
 from cupola.access.schema.model import Allowed, Relation, Schema
 from cupola.access.store.protocol import Snapshot
@@ -24,7 +24,7 @@ def refuse_orphans(before: Schema, after: Schema, snapshot: Snapshot) -> None:
         after: its successor, in itself sound (`check_schema`).
 
     Raises:
-        PreconditionFailed: names the first relationship that would be orphaned, and what it needs.
+        Orphaned: names the first relationship that would be orphaned, and what it needs.
     """
     for definition in before.definitions:
         for relation in definition:
@@ -48,9 +48,7 @@ def _check_relation(type: str, relation: Relation, after: Schema, snapshot: Snap
                         f"cannot remove allowed type `{allowed}` from relation `{relation.name}` in object definition "
                         f"`{type}`, as a relationship exists with it"
                     )
-                raise PreconditionFailed(
-                    f"{problem}: {found}", where="schema", remedy="Delete such relationships first."
-                )
+                raise Orphaned(f"{problem}: {found}", where="schema", remedy="Delete such relationships first.")
 
 
 def _check_parameters(before: Schema, after: Schema, snapshot: Snapshot) -> None:
@@ -65,7 +63,7 @@ def _check_parameters(before: Schema, after: Schema, snapshot: Snapshot) -> None
         for found in _caveated(before, caveat.name, snapshot) if changed else ():
             for name in sorted(changed.intersection(found.caveat.parameters if found.caveat else ())):
                 what = "change the type of" if name in types else "remove"
-                raise PreconditionFailed(
+                raise Orphaned(
                     f"cannot {what} parameter `{name}` on caveat `{caveat.name}`, as a relationship brings it: {found}",
                     where="schema",
                     remedy="Delete such relationships first, or give the new condition another name.",

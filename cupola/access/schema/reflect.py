@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cupola.access.errors import InvalidArgument, UnknownName
+from cupola.access.errors import InvalidArgument, Named, UnknownName, meant
 from cupola.access.schema.model import (
     Arrow,
     Computed,
@@ -139,10 +139,18 @@ def _reach(start: Reference, edges: dict[Reference, list[Reference]]) -> list[Re
 def _known(schema: Schema, start: Reference) -> Relation | None:
     definition = schema.types.get(start.type)
     if definition is None:
-        raise UnknownName(f"object definition `{start.type}` not found", where="type")
+        raise UnknownName(
+            f"object definition `{start.type}` not found",
+            kind=Named.TYPE,
+            where="type",
+            remedy=meant(start.type, schema.types),
+        )
     found = definition.get(start.relation) if start.relation else None
     if start.relation and found is None:
         raise UnknownName(
-            f"relation/permission `{start.relation}` not found under definition `{start.type}`", where="relation"
+            f"relation/permission `{start.relation}` not found under definition `{start.type}`",
+            kind=Named.RELATION,
+            where="relation",
+            remedy=meant(start.relation, [one.name for one in definition]),
         )
     return found

@@ -5,15 +5,14 @@ Invariant: what is let through names only what the schema has. It is asked for e
 so the rules of a schema are made once, and the common answer costs one look into a set.
 """
 
-import difflib
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cupola.access.errors import AccessError, InvalidArgument, NotAllowed, UnknownName
-from cupola.access.relation import LONGEST_ID, WILDCARD, Operation, Relationship
+from cupola.access.errors import AccessError, InvalidArgument, Named, NotAllowed, UnknownName, meant
+from cupola.access.relation import LONGEST_ID, WILDCARD, Operation, Relationship, Update
 from cupola.access.schema.fga.ids import is_object_id
 from cupola.access.schema.model import Language, Relation, Schema
 
@@ -49,6 +48,23 @@ def check_relationship(schema: Schema, relationship: Relationship, *, operation:
         raise _not_allowed(schema, relationship)
     if caveat is not None and caveat.context != "{}":
         _check_context(rules.parameters[name], relationship)
+
+
+def check_updates(schema: Schema, updates: Sequence[Update]) -> None:
+    """Refuses the changes of one write that a schema does not allow, and two changes of one relationship.
+
+    Raises:
+        UnknownName, NotAllowed, InvalidArgument: as `check_relationship`.
+    """
+    seen = set()
+    for update in updates:
+        key = update.relationship.key
+        if key in seen:
+            raise InvalidArgument(
+                "is changed twice in one write", where=str(update.relationship), remedy="Send one change of it."
+            )
+        seen.add(key)
+        check_relationship(schema, update.relationship, operation=update.operation)
 
 
 class _Same:
@@ -107,7 +123,7 @@ def _check_context(parameters: frozenset[str], relationship: Relationship) -> No
             raise NotAllowed(
                 f"caveat `{caveat.name if caveat else ''}` has no parameter `{name}`",
                 where=str(relationship),
-                remedy=_meant(name, parameters) or f"It has {', '.join(sorted(parameters))}.",
+                remedy=meant(name, parameters) or f"It has {', '.join(sorted(parameters))}.",
             )
 
 
@@ -152,8 +168,9 @@ def _not_allowed(schema: Schema, relationship: Relationship) -> AccessError:
     if caveat is not None and caveat.name not in schema.conditions:
         return UnknownName(
             f"caveat `{caveat.name}` not found",
+            kind=Named.CAVEAT,
             where=str(relationship),
-            remedy=_meant(caveat.name, schema.conditions) or "Declare it in the schema.",
+            remedy=meant(caveat.name, schema.conditions) or "Declare it in the schema.",
         )
     relation = schema.relation(type, name)
     kind = f"{subject.type}:*" if subject.id == WILDCARD else subject.type
@@ -169,18 +186,14 @@ def _not_allowed(schema: Schema, relationship: Relationship) -> AccessError:
 
 
 def _no_type(schema: Schema, name: str, relationship: Relationship) -> AccessError:
-    remedy = _meant(name, schema.types)
-    return UnknownName(f"object definition `{name}` not found", where=str(relationship), remedy=remedy)
+    remedy = meant(name, schema.types)
+    return UnknownName(f"object definition `{name}` not found", kind=Named.TYPE, where=str(relationship), remedy=remedy)
 
 
 def _no_relation(type: str, name: str, relations: Iterable[Relation], relationship: Relationship) -> AccessError:
     return UnknownName(
         f"relation/permission `{name}` not found under definition `{type}`",
+        kind=Named.RELATION,
         where=str(relationship),
-        remedy=_meant(name, [one.name for one in relations]),
+        remedy=meant(name, [one.name for one in relations]),
     )
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean `{close[0]}`?" if close else ""

@@ -10,6 +10,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from cupola.access.errors import AccessError, Denied, InvalidArgument, Unauthenticated
 
+RESERVED = "_"
+"""What the names of the server's own tenants begin with, and nobody else's."""
+
 
 class Role(enum.Enum):
     """What a caller may do; each role may do all that those before it may."""
@@ -44,8 +47,14 @@ class Identity(NamedTuple):
         """Lets a caller of this role pass.
 
         Raises:
-            Denied: the role is smaller.
+            Denied: the role is smaller, or the tenant is the server's own, whoever says that it is the caller's.
         """
+        if self.tenant.startswith(RESERVED):
+            raise Denied(
+                f"tenant {self.tenant!r} is the server's own",
+                where="authorization",
+                remedy="Use a credential of a tenant that begins with a letter or digit.",
+            )
         if not self.role.covers(role):
             raise Denied(
                 f"{self.name} is a {self.role.value}, and this needs a {role.value}",
@@ -61,7 +70,7 @@ class Identity(NamedTuple):
             InvalidArgument: no name or tenant, a tenant of the server's own (they begin with an underscore), or
                 no such role.
         """
-        if not name or not tenant or tenant.startswith("_"):
+        if not name or not tenant or tenant.startswith(RESERVED):
             raise InvalidArgument(
                 f"name {name!r} and tenant {tenant!r} identify nobody",
                 where="identity",
@@ -90,10 +99,14 @@ class Authenticator(Protocol):
 
 
 class Everybody:
-    """Lets everybody in as one identity: for tests, and for a server that only its own machine can reach."""
+    """Lets everybody in as one identity: for tests, and for a server that only its own machine can reach.
+
+    Raises:
+        InvalidArgument: the identity is of nobody, or of a tenant of the server's own.
+    """
 
     def __init__(self, identity: Identity = Identity("everybody", "default", Role.ADMIN)):
-        self._identity = identity
+        self._identity = Identity.of(identity.name, identity.tenant, identity.role.value)
 
     def authenticate(self, credential: str) -> Identity:
         """Returns the one identity, whatever the credential."""

@@ -115,7 +115,7 @@ class Stores:
         return entry if time.monotonic() < until else None
 
     def delete(self, owner: str, id: str) -> None:
-        """Forgets a store, its relationships and its assertions.
+        """Forgets a store, its relationships and its assertions, and what they were before.
 
         Raises:
             NotFound: as `get`.
@@ -123,10 +123,13 @@ class Stores:
         self.get(owner, id)
         self._write(delete(Relationship(Object("store", id), "owner", Subject("tenant", owner))))
         self._seen.pop((owner, id), None)
+        # Nobody reads at a revision of before, so that the history may go too.
         with self._tenants.graph(TENANT) as graph:
             graph.delete(Filter(type="model", subject_type="store", subject_id=id))
+            graph.collect(keep_seconds=0.0)
         with self._tenants.graph(id) as graph:
             graph.delete(Filter())
+            graph.collect(keep_seconds=0.0)
 
     def assertions(self, id: str, model: str) -> list[dict[str, Any]]:
         """Returns what was asserted of a store's model."""

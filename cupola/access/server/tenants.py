@@ -10,7 +10,7 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 
-from cupola.access.errors import InvalidArgument, StoreUnavailable, TooMuch
+from cupola.access.errors import InvalidArgument, StoreUnavailable
 from cupola.access.graph import Graph
 from cupola.access.limits import Limits
 
@@ -56,8 +56,7 @@ class Tenants:
 
         Raises:
             InvalidArgument: the name is empty, too long or of strange characters.
-            StoreUnavailable: the database cannot be opened.
-            TooMuch: it is in memory, and holds as many as it may.
+            StoreUnavailable: the database cannot be opened, or is in memory and holds as many as it may.
         """
         with self._lock:
             held = self._take(tenant)
@@ -88,7 +87,7 @@ class Tenants:
         if held is None:
             _check_name(tenant)
             if self.address == MEMORY and len(self._open) >= self.most:
-                raise TooMuch(
+                raise StoreUnavailable(
                     f"{self.most} tenants are in memory, which is all it takes",
                     where="tenant",
                     remedy="Keep them in a file.",

@@ -70,6 +70,9 @@ class Database(Protocol):
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Returns the rows of a statement, run by itself."""
 
+    def reading(self, store_id: str, revision: int) -> Run:
+        """Returns what runs a statement that asks about a revision, whose answer another copy may give as well."""
+
     def has(self, table: str) -> bool:
         """Whether there is a table of this name."""
 

@@ -19,12 +19,14 @@ SCHEME = "sqlite://"
 POSTGRES = ("postgresql://", "postgres://")
 
 
-def open_store(address: str, *, tenant: str = "default") -> Store:
+def open_store(address: str, *, tenant: str = "default", second_address: str = "") -> Store:
     """Opens a tenant's part of a database; makes both where they are not there yet.
 
     Args:
         address: ":memory:", a new one each time; a file, also as "sqlite:///file"; or "postgresql://...".
         tenant: name.
+        second_address: of a replica of a PostgreSQL database, or the same again: look-ups that take long are made
+            there too. "": they are not.
 
     Raises:
         InvalidArgument: there is no such kind of database.
@@ -32,10 +34,14 @@ def open_store(address: str, *, tenant: str = "default") -> Store:
     """
     if not tenant:
         raise InvalidArgument("a tenant needs a name", where="tenant", remedy='Leave it out for "default".')
+    if second_address and not (address.startswith(POSTGRES) and second_address.startswith(POSTGRES)):
+        raise InvalidArgument(
+            "only PostgreSQL has a second address", where="second_address", remedy="Leave it out, or use postgresql://"
+        )
     if address == MEMORY:
         return MemoryStore(tenant=tenant)
     if address.startswith(POSTGRES):
-        return _store(_postgres(address), tenant)
+        return _store(_postgres(address, second_address), tenant)
     # Three slashes begin a path here, four an absolute one.
     path = address.removeprefix(SCHEME).removeprefix("/") if address.startswith(f"{SCHEME}/") else address
     if "://" in path or not path:
@@ -49,7 +55,7 @@ def open_store(address: str, *, tenant: str = "default") -> Store:
     return _store(SQLiteDatabase(path), tenant)
 
 
-def _postgres(address: str) -> Database:
+def _postgres(address: str, second_address: str) -> Database:
     try:
         module = importlib.import_module("cupola.access.store.postgres")
     except ImportError as error:
@@ -59,7 +65,7 @@ def _postgres(address: str) -> Database:
         raise StoreUnavailable(
             f"PostgreSQL needs psycopg: {error}", where="address", remedy="Type: pip install 'cupola[access]'"
         ) from error
-    return module.PostgresDatabase(address)
+    return module.PostgresDatabase(address, second_address=second_address)
 
 
 def _store(database: Database, tenant: str) -> Store:

@@ -17,7 +17,8 @@ from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from cupola.access.errors import Conflict, InvalidArgument, StoreUnavailable
-from cupola.access.store.database import Dialect, Result, Transaction
+from cupola.access.store.database import Dialect, Result, Run, Transaction
+from cupola.access.store.hedge import Hedge
 from cupola.access.store.rows import COLUMNS, Row
 
 POSTGRES = Dialect(
@@ -38,6 +39,9 @@ CONNECTIONS = 16
 _AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.DuplicateTable)
 """Somebody else did the same at the same time."""
 _LOCKED = (errors.LockNotAvailable, errors.QueryCanceled)
+_SECOND_SECONDS = 1.0
+"""How long a second read waits for a connection."""
+_HEAD = "SELECT head FROM access_tenant WHERE id = %s"
 _HAS = "SELECT to_regclass(?) IS NOT NULL"
 _COPY = f"COPY access_relationship ({', '.join(COLUMNS)}) FROM STDIN"
 
@@ -51,6 +55,10 @@ def _is_cut(error: Exception) -> bool:
     """Whether the server, or the way to it, was gone: it was started again perhaps."""
     lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
     return lost or isinstance(error, errors.AdminShutdown | errors.CrashShutdown)
+
+
+class Behind(Exception):
+    """Another copy of the database has not heard of a revision yet, or is of something else."""
 
 
 class PostgresTransaction:
@@ -98,6 +106,8 @@ class PostgresDatabase:
     Args:
         address: "postgresql://USER:PASSWORD@HOST:PORT/DATABASE".
         timeout_seconds: how long a writer waits for another one, and anybody for a connection.
+        second_address: of a replica, or the same again: look-ups that take long are made there too, and the first
+            answer counts. "": they are not.
 
     Raises:
         InvalidArgument: the address cannot be read.
@@ -106,7 +116,7 @@ class PostgresDatabase:
 
     poll_seconds = 0.1
 
-    def __init__(self, address: str, *, timeout_seconds: float = 5.0):
+    def __init__(self, address: str, *, timeout_seconds: float = 5.0, second_address: str = ""):
         self._address, self._timeout = address, timeout_seconds
         self._closing = threading.Event()
         self._listener: threading.Thread | None = None
@@ -125,7 +135,12 @@ class PostgresDatabase:
         except psycopg.Error as error:
             raise self._explained(error) from error
         self._dialect = COCKROACH if self._cockroach else POSTGRES
-        self._pool = ConnectionPool(
+        self._pool = self._connect(address, timeout_seconds)
+        self._second = self._connect(second_address, _SECOND_SECONDS) if second_address else None
+        self._hedge = Hedge(2 * CONNECTIONS) if second_address else None
+
+    def _connect(self, address: str, timeout_seconds: float) -> ConnectionPool:
+        return ConnectionPool(
             address,
             min_size=1,
             max_size=CONNECTIONS,
@@ -151,6 +166,29 @@ class PostgresDatabase:
     def _run(self, sql: str, values: Sequence[Any]) -> list[Any]:
         with self._pool.connection() as connection:
             return connection.execute(_marked(sql), values).fetchall()
+
+    def reading(self, store_id: str, revision: int) -> Run:
+        """Returns what runs a statement that asks about a revision, on another copy too where that takes long."""
+        second, hedge = self._second, self._hedge
+        if second is None or hedge is None:
+            return self.run
+
+        def run(sql: str, values: Sequence[Any] = ()) -> list[Any]:
+            def elsewhere() -> list[Any]:
+                with second.connection() as connection:
+                    # A copy never goes back, so what has this revision now has it in the next statement.
+                    heads = connection.execute(_HEAD, (store_id,)).fetchall()
+                    if not heads or heads[0][0] < revision:
+                        raise Behind
+                    return connection.execute(_marked(sql), values).fetchall()
+
+            try:
+                return hedge.run(lambda: self.run(sql, values), elsewhere)
+            except RuntimeError:
+                # It takes no more questions, because the store is closed; and that says so.
+                return self.run(sql, values)
+
+        return run
 
     def has(self, table: str) -> bool:
         """Whether there is a table of this name."""
@@ -234,6 +272,9 @@ class PostgresDatabase:
         self._closing.set()
         if self._listener is not None:
             self._listener.join()
+        if self._hedge is not None and self._second is not None:
+            self._second.close()
+            self._hedge.close()
         self._pool.close()
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:

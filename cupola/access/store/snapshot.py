@@ -83,10 +83,12 @@ class SQLSnapshot:
         tenant: number of the tenant.
         revision: that was made.
         kinds: of the tenant, as of this revision or later.
+        look_up: runs a statement that says by itself whether the revision is kept; None: as all others.
     """
 
-    def __init__(self, run: Run, tenant: int, revision: int, kinds: Kinds):
-        self._run, self._tenant, self._kinds = run, tenant, kinds
+    def __init__(self, run: Run, tenant: int, revision: int, kinds: Kinds, *, look_up: Run | None = None):
+        self._read, self._tenant, self._kinds = run, tenant, kinds
+        self._run = look_up or run
         self.revision = revision
 
     def find(self, object: Object, relation: str, subject: Subject) -> Relationship | None:
@@ -148,7 +150,7 @@ class SQLSnapshot:
             found += sorted(page, key=lambda one: one.key)[:lacking]
             if len(found) == limit:
                 break
-        check_kept(self.revision, self._run(_OLDEST, (self._tenant,))[0][0])
+        check_kept(self.revision, self._read(_OLDEST, (self._tenant,))[0][0])
         return found
 
     def _of_kind(
@@ -165,5 +167,5 @@ class SQLSnapshot:
         asked = [self._tenant, kind, *values, *later[1], self.revision, self.revision]
         if limit is not None:
             sql, asked = f"{sql} LIMIT ?", [*asked, limit]
-        for object, subject, caveat, expires in self._run(sql, asked):
+        for object, subject, caveat, expires in self._read(sql, asked):
             yield relationship_of(self._kinds, (kind, object, subject), caveat, expires)

@@ -68,7 +68,8 @@ class SQLStore:
         state = self._known(revision)
         check_made(revision, state.head)
         check_kept(revision, state.oldest)
-        return SQLSnapshot(self._database.run, self._number, revision, state.kinds)
+        hedged = self._database.reading(self.id, revision)
+        return SQLSnapshot(self._database.run, self._number, revision, state.kinds, look_up=hedged)
 
     def write(
         self,

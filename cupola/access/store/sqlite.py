@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cupola.access.errors import Conflict, InvalidArgument, StoreUnavailable
-from cupola.access.store.database import Dialect, Result, Transaction
+from cupola.access.store.database import Dialect, Result, Run, Transaction
 from cupola.access.store.rows import INSERT, Row
 
 DIALECT = Dialect(
@@ -100,6 +100,10 @@ class SQLiteDatabase:
         if self._closed:
             self._drain()
         return rows
+
+    def reading(self, store_id: str, revision: int) -> Run:
+        """Returns what runs a statement; there is one copy of a file."""
+        return self.run
 
     def has(self, table: str) -> bool:
         """Whether there is a table of this name."""

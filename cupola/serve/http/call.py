@@ -24,7 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cupola.config.suggest import did_you_mean
 from cupola.core.errors import CupolaError
-from cupola.serve.errors import Busy, InvalidRequest, Unauthorized, Unavailable
+from cupola.serve.errors import Busy, InvalidRequest, NotFound, Unauthorized, Unavailable
 from cupola.serve.generator import Served
 from cupola.serve.http.answers import Answers
 from cupola.serve.http.body import parse, parse_json
@@ -133,25 +133,30 @@ class Call:
             )
         return parse(self.body if self.value is None else self.value, kind, refused)
 
-    def visible(self) -> list[str]:
+    async def visible(self) -> list[str]:
         """Returns the names of models that the caller may know of."""
-        return self.service.guard.visible(self.caller, list(self.service.models))
+        names = {_object(served): name for name, served in self.service.models.items()}
+        return [names[object] for object in await self.service.guard.visible(self.caller, names)]
 
-    def model(self, name: str, action: Action) -> Served:
+    async def model(self, name: str, action: Action) -> Served:
         """Returns the model of this name, for this action.
 
         Raises:
             ModelNotFound: there is none, or the caller may not know of it.
             Forbidden: the caller may not do this to it.
         """
-        visible = self.visible()
+        # What is asked of the guard before a refusal does not depend on the name, nor does the time that it takes.
+        visible = await self.visible()
         served = self.service.models.get(name) if name in visible else None
-        if served is None:
-            raise ModelNotFound(
-                f"there is no model {name[:200]!r}", where="model", remedy=did_you_mean(name[:200], visible)
-            )
-        self.service.guard.check(self.caller, action, f"model:{name}")
-        return served
+        if served is not None:
+            try:
+                await self.service.guard.check(self.caller, action, _object(served))
+                return served
+            except NotFound:
+                visible.remove(name)
+        raise ModelNotFound(
+            f"there is no model {name[:200]!r}", where="model", remedy=did_you_mean(name[:200], visible)
+        )
 
     def namespace(self, salt: str | None = None) -> str:
         """Returns whose cached prefixes are shared: the caller's, divided further by the client's salt."""
@@ -204,7 +209,7 @@ class Guarded:
         http = starlette.requests.Request(scope)
         sending = _bounded(send, self.service.limits.write_seconds)
         try:
-            caller = self.service.guard.authenticate(_credentials(http))
+            caller = await self.service.guard.authenticate(_credentials(http))
         except CupolaError as error:
             page = "text/html" in http.headers.get("accept", "")
             await error_response(as_request_error(error), page=page)(scope, receive, sending)
@@ -259,6 +264,11 @@ class Guarded:
                 remedy="Wait for some of them.",
                 retry_after_seconds=1,
             )
+
+
+def _object(served: Served) -> str:
+    """What the guard is asked about a model: an adapter is an object of its own."""
+    return f"model:{served.name}" if served.adapter is None else f"adapter:{served.name}"
 
 
 def _credentials(http: starlette.requests.Request) -> str | None:

@@ -32,7 +32,7 @@ from cupola.serve.request import Finish, Piece, Reason, Token
 async def chat(call: Call) -> Response:
     """Continues a conversation."""
     body = call.parse(ChatBody, CHAT_REFUSED)
-    served = call.model(body.model, Action.GENERATE)
+    served = await call.model(body.model, Action.GENERATE)
     check_stream(body)
     top_logprobs = _top_logprobs(body, call.service.limits)
     asked = read_grammar(body)

@@ -34,7 +34,7 @@ _LONG_BYTES = 16_384
 async def complete(call: Call) -> Response:
     """Continues texts."""
     body = call.parse(CompletionBody, COMPLETION_REFUSED)
-    served = call.model(body.model, Action.GENERATE)
+    served = await call.model(body.model, Action.GENERATE)
     _check(body, served)
     limits = call.service.limits
     read = (body.prompt, served, limits, "prompt")

@@ -30,7 +30,7 @@ _LONG_BYTES = 16_384
 async def embed(call: Call) -> Response:
     """Gives a vector of length 1 for each input."""
     body = call.parse(EmbeddingBody)
-    served = call.model(body.model, Action.EMBED)
+    served = await call.model(body.model, Action.EMBED)
     _, finishes = await _run(call, served, body, Task.EMBED)
     data = [
         {"object": "embedding", "index": index, "embedding": _written(_vector(finish, body, served), body)}
@@ -42,7 +42,7 @@ async def embed(call: Call) -> Response:
 async def score(call: Call) -> Response:
     """Gives the log-probability of each token of each input after the first, and their sum."""
     body = call.parse(ScoreBody)
-    served = call.model(body.model, Action.SCORE)
+    served = await call.model(body.model, Action.SCORE)
     prompts, finishes = await _run(call, served, body, Task.SCORE)
     data = []
     for index, (prompt, finish) in enumerate(zip(prompts, finishes, strict=True)):

@@ -26,7 +26,7 @@ class Action(enum.Enum):
 
 
 SERVER = "server:http"
-"""The object that stands for the server itself; a model is "model:NAME"."""
+"""The object that stands for the server itself; a model is "model:NAME", an adapter "adapter:NAME"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +35,33 @@ class Caller:
 
     Args:
         name: for logs and limits.
-        namespace: whose cached prefixes and stored responses it shares; equal namespaces share.
+        namespace: whose cached prefixes it shares; equal namespaces share.
+        subject: who that is in a permission graph; "" where none is asked.
     """
 
     name: str
     namespace: str
+    subject: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Whose stored responses it sees: its own alone, with whichever of its keys."""
+        return self.subject or self.name
 
 
 @runtime_checkable
 class Guard(Protocol):
-    """Knows callers and what each may do. Its methods are called on the event loop: they must not wait."""
+    """Knows callers and what each may do. What takes its methods long they await: others are answered meanwhile."""
 
-    def authenticate(self, credentials: str | None) -> Caller:
+    async def authenticate(self, credentials: str | None) -> Caller:
         """Returns who has these credentials, a key as the client sent it; None: it sent none.
 
         Raises:
             Unauthorized: nobody has.
+            Unavailable: that cannot be said now, nor in the other methods.
         """
 
-    def check(self, caller: Caller, action: Action, object: str) -> None:
+    async def check(self, caller: Caller, action: Action, object: str) -> None:
         """Does nothing where the caller may do this to the object, such as "model:smollm2".
 
         Raises:
@@ -61,18 +69,18 @@ class Guard(Protocol):
             NotFound: it may not even know of it.
         """
 
-    def visible(self, caller: Caller, models: Iterable[str]) -> list[str]:
-        """Returns those of these names of models that the caller may know of, in the same order."""
+    async def visible(self, caller: Caller, objects: Iterable[str]) -> list[str]:
+        """Returns those of these models and adapters that the caller may know of, in the same order."""
 
 
 class Open:
     """Everyone may do everything: for an address that only this machine's user can reach."""
 
-    def authenticate(self, credentials: str | None) -> Caller:
+    async def authenticate(self, credentials: str | None) -> Caller:
         return Caller("anyone", "")
 
-    def check(self, caller: Caller, action: Action, object: str) -> None:
+    async def check(self, caller: Caller, action: Action, object: str) -> None:
         pass
 
-    def visible(self, caller: Caller, models: Iterable[str]) -> list[str]:
-        return list(models)
+    async def visible(self, caller: Caller, objects: Iterable[str]) -> list[str]:
+        return list(objects)

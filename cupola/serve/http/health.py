@@ -42,7 +42,7 @@ class Health:
 
 async def metrics(call: Call) -> Response:
     """Gives the metrics of engines and server in Prometheus' text format."""
-    call.service.guard.check(call.caller, Action.OBSERVE, SERVER)
+    await call.service.guard.check(call.caller, Action.OBSERVE, SERVER)
     return Response(call.service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 

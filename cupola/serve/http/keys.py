@@ -26,7 +26,7 @@ from cupola.serve.errors import Forbidden, NotFound, Unauthorized
 from cupola.serve.http.guard import SERVER, Action, Caller
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_MODEL = "model:"
+_SUBJECT = re.compile(r"[a-z][a-z0-9_/]*:[A-Za-z0-9_|=+/.@-]+")
 
 
 class Role(enum.Enum):
@@ -48,6 +48,7 @@ class Key:
         namespace: whose cached prefixes it shares; each holder's own, unless told otherwise.
         role: what it may do besides.
         created: the day.
+        subject: who that is in a permission graph, such as "user:ada"; "": nobody.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Key:
     namespace: str = ""
     role: Role = Role.USER
     created: str = ""
+    subject: str = ""
 
     def sees(self, model: str) -> bool:
         """Whether one of its patterns fits."""
@@ -88,7 +90,13 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def make_key(
-    path: Path, name: str, *, models: tuple[str, ...] = ("*",), namespace: str | None = None, role: Role = Role.USER
+    path: Path,
+    name: str,
+    *,
+    models: tuple[str, ...] = ("*",),
+    namespace: str | None = None,
+    role: Role = Role.USER,
+    subject: str = "",
 ) -> str:
     """Adds a key to a file, which is made if there is none, and returns it: it is never shown again.
 
@@ -98,9 +106,10 @@ def make_key(
         models: patterns of names of models that it may use.
         namespace: whose cached prefixes it shares; None: its own.
         role: what it may do besides.
+        subject: who that is in a permission graph, such as "user:ada"; several keys may be of one.
 
     Raises:
-        ConfigError: the name is taken or no name, or the file cannot be used.
+        ConfigError: the name is taken or no name, the subject is none, or the file cannot be used.
     """
     keys = read_keys(path) if path.exists() else []
     if not _NAME.fullmatch(name):
@@ -109,9 +118,13 @@ def make_key(
         )
     if any(key.name == name for key in keys):
         raise ConfigError(f"{name!r} has a key", where="name", remedy="Revoke it first, or use another name.")
+    if subject and not _SUBJECT.fullmatch(subject):
+        raise ConfigError(
+            f"{subject!r} is nobody", where="subject", remedy="Write TYPE:ID, such as user:ada or service_account:ci"
+        )
     secret = f"sk-cupola-{secrets.token_urlsafe(32)}"
     today = datetime.date.today().isoformat()
-    keys.append(Key(name, _digest(secret), models, name if namespace is None else namespace, role, today))
+    keys.append(Key(name, _digest(secret), models, name if namespace is None else namespace, role, today, subject))
     _write(path, keys)
     return secret
 
@@ -141,7 +154,7 @@ class Keys:
         self._seen = _stamp(path)
         self._keys = read_keys(path)
 
-    def authenticate(self, credentials: str | None) -> Caller:
+    async def authenticate(self, credentials: str | None) -> Caller:
         if not credentials:
             raise Unauthorized("there is no key", remedy="Send Authorization: Bearer KEY.")
         digest = _digest(credentials)
@@ -152,21 +165,20 @@ class Keys:
                 found = key
         if found is None:
             raise Unauthorized("the key is unknown or revoked", remedy="Ask whoever runs the server for one.")
-        return Caller(found.name, found.namespace)
+        return Caller(found.name, found.namespace, found.subject)
 
-    def check(self, caller: Caller, action: Action, object: str) -> None:
+    async def check(self, caller: Caller, action: Action, object: str) -> None:
         key = next((key for key in self._keys if key.name == caller.name), None)
-        model = object.removeprefix(_MODEL) if object.startswith(_MODEL) else None
-        if key is None or (model is not None and not key.sees(model)):
+        if key is None or (object != SERVER and not key.sees(_name(object))):
             raise NotFound(f"there is no {object}")
         if key.role is not Role.OPERATOR and (object == SERVER or action in (Action.MANAGE, Action.OBSERVE)):
             raise Forbidden(
                 f"{caller.name} may not {action.value} {object}", remedy="Use the key of an operator of this server."
             )
 
-    def visible(self, caller: Caller, models: Iterable[str]) -> list[str]:
+    async def visible(self, caller: Caller, objects: Iterable[str]) -> list[str]:
         key = next((key for key in self._keys if key.name == caller.name), None)
-        return [model for model in models if key is not None and key.sees(model)]
+        return [object for object in objects if key is not None and key.sees(_name(object))]
 
     def _current(self) -> list[Key]:
         stamp = _stamp(self._path)
@@ -177,6 +189,10 @@ class Keys:
                 self._keys = []
                 raise Unauthorized("the server's keys cannot be read", remedy="Tell whoever runs it.") from error
         return self._keys
+
+
+def _name(object: str) -> str:
+    return object.partition(":")[2]
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:

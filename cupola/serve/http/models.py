@@ -40,28 +40,28 @@ class Adaptable(Protocol):
 async def list_models(call: Call) -> Response:
     """Lists what the caller may know of."""
     models = call.service.models
-    data = [_described(models[name]) for name in call.visible() if name in models]
+    data = [_described(models[name]) for name in await call.visible() if name in models]
     return _json({"object": "list", "data": data})
 
 
 async def get_model(call: Call) -> Response:
     """Describes one model."""
-    return _json(_described(call.model(call.http.path_params["id"], Action.READ)))
+    return _json(_described(await call.model(call.http.path_params["id"], Action.READ)))
 
 
 async def load_adapter(call: Call) -> Response:
     """Makes an engine read an adapter, which is then a model of its own name."""
     body = call.parse(LoadAdapterBody)
-    call.service.guard.check(call.caller, Action.MANAGE, SERVER)
+    await call.service.guard.check(call.caller, Action.MANAGE, SERVER)
     models = call.service.models
-    bases = [name for name in call.visible() if name in models and models[name].adapter is None]
+    bases = [name for name in await call.visible() if name in models and models[name].adapter is None]
     if body.model is None and len(bases) != 1:
         raise InvalidRequest(
             f"there are {len(bases)} models that it could belong to",
             where="model",
             remedy=f"Name one: {', '.join(bases)}." if bases else "",
         )
-    base = call.model(bases[0] if body.model is None else body.model, Action.MANAGE)
+    base = await call.model(bases[0] if body.model is None else body.model, Action.MANAGE)
     if base.adapter is not None:
         raise InvalidRequest(f"{base.name} is itself an adapter", where="model", remedy=f"Name {base.parent}.")
     if body.lora_name in models:
@@ -82,8 +82,8 @@ async def load_adapter(call: Call) -> Response:
 async def unload_adapter(call: Call) -> Response:
     """Makes an engine forget an adapter."""
     body = call.parse(UnloadAdapterBody)
-    call.service.guard.check(call.caller, Action.MANAGE, SERVER)
-    served = call.model(body.lora_name, Action.MANAGE)
+    await call.service.guard.check(call.caller, Action.MANAGE, SERVER)
+    served = await call.model(body.lora_name, Action.MANAGE)
     if served.adapter is None:
         raise InvalidRequest(f"{served.name} is no adapter", where="lora_name", remedy="Only adapters are unloaded.")
     # No request may start with it from here on.

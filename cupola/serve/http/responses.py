@@ -67,9 +67,9 @@ class _Handlers:
 
     async def create(self, call: Call) -> Response:
         body = call.parse(ResponseBody, REFUSED)
-        served = call.model(body.model, Action.GENERATE)
+        served = await call.model(body.model, Action.GENERATE)
         check_body(body)
-        owner = call.caller.namespace
+        owner = call.caller.owner
         before: tuple[Item, ...] = ()
         if body.previous_response_id is not None:
             before = self._store.get(owner, body.previous_response_id, "previous_response_id").conversation
@@ -101,7 +101,7 @@ class _Handlers:
 
     async def delete(self, call: Call) -> Response:
         id = call.http.path_params["id"]
-        self._store.delete(call.caller.namespace, id)
+        self._store.delete(call.caller.owner, id)
         return _json({"id": id, "object": "response", "deleted": True})
 
     async def cancel(self, call: Call) -> Response:
@@ -134,7 +134,7 @@ class _Handlers:
         return _json({"object": "list", "data": shown, **ids, "has_more": len(items) > len(shown)})
 
     def _kept(self, call: Call) -> Kept:
-        return self._store.get(call.caller.namespace, call.http.path_params["id"])
+        return self._store.get(call.caller.owner, call.http.path_params["id"])
 
 
 async def _prompt(

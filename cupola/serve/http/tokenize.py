@@ -20,7 +20,7 @@ from cupola.serve.http.schema import DetokenizeBody, TokenizeBody
 async def tokenize(call: Call) -> Response:
     """Gives the tokens of a text, or of messages as the model's chat template writes them."""
     body = call.parse(TokenizeBody)
-    served = call.model(body.model, Action.TOKENIZE)
+    served = await call.model(body.model, Action.TOKENIZE)
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("prompt or messages, one of them", where="prompt", remedy="Send one of them.")
     if body.messages is None:
@@ -43,7 +43,7 @@ async def tokenize(call: Call) -> Response:
 async def detokenize(call: Call) -> Response:
     """Gives the text of tokens."""
     body = call.parse(DetokenizeBody)
-    served = call.model(body.model, Action.TOKENIZE)
+    served = await call.model(body.model, Action.TOKENIZE)
     text = await asyncio.to_thread(served.tokenizer.decode, check_tokens(body.tokens, served, "tokens"))
     return Response(orjson.dumps({"prompt": text}), media_type="application/json")
 

@@ -116,27 +116,27 @@ class Router:
 
     async def list_workers(self, call: Call) -> Response:
         """Tells the workers and how they are."""
-        call.service.guard.check(call.caller, Action.OBSERVE, SERVER)
+        await call.service.guard.check(call.caller, Action.OBSERVE, SERVER)
         return told({"data": [_described(worker) for worker in self.workers]})
 
     async def add_worker(self, call: Call) -> Response:
         """Adds a worker, once it says that it is well."""
         body = call.parse(WorkerBody)
-        call.service.guard.check(call.caller, Action.MANAGE, SERVER)
+        await call.service.guard.check(call.caller, Action.MANAGE, SERVER)
         worker = self.workers.add(body.url)
         await worker.question()
         return told(_described(worker))
 
     async def remove_worker(self, call: Call) -> Response:
         """Takes a worker out, which finishes what it has."""
-        call.service.guard.check(call.caller, Action.MANAGE, SERVER)
+        await call.service.guard.check(call.caller, Action.MANAGE, SERVER)
         worker = self.workers.remove(call.http.query_params.get("url", ""))
         self.choice.forget(worker.url)
         return told({"url": worker.url, "deleted": True})
 
     async def metrics(self, call: Call) -> Response:
         """Tells what the router counts, in Prometheus' text format; each worker has its own /metrics."""
-        call.service.guard.check(call.caller, Action.OBSERVE, SERVER)
+        await call.service.guard.check(call.caller, Action.OBSERVE, SERVER)
         text = call.service.metrics.text() + self.measures.text()
         return Response(text, headers={"content-type": CONTENT_TYPE})
 

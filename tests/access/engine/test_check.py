@@ -9,6 +9,7 @@ from random_graph import CAVEATS, NOW
 
 from cupola.access.decision import Question, Verdict
 from cupola.access.engine.at import At
+from cupola.access.engine.deadline import Deadline
 from cupola.access.engine.engine import Engine
 from cupola.access.errors import InvalidArgument, Late, RevisionGone, UnknownName
 from cupola.access.limits import Limits
@@ -243,13 +244,19 @@ def test_questions_of_a_batch_have_their_own_context(engine, store):
 
 
 def test_time_is_limited(store):
-    engine = Engine(store, Limits(seconds=-1.0))
-    at = At(store.head(), store.version, NOW)
-    for method in (engine.check, engine.explain):
+    engine = Engine(store, Limits())
+    at = At(store.head(), store.version, NOW, deadline=Deadline(-1))
+    folder, ada = Object("folder", "x"), Subject("user", "ada")
+    for ask in (
+        lambda: engine.check(at, folder, "view", ada),
+        lambda: engine.explain(at, folder, "view", ada),
+        lambda: engine.expand(at, folder, "view"),
+        lambda: engine.lookup_resources(at, "folder", "view", ada, after=""),
+        lambda: engine.lookup_subjects(at, folder, "view", "user", "", after=""),
+    ):
         with pytest.raises(Late):
-            method(at, Object("folder", "x"), "view", Subject("user", "ada"))
-    with pytest.raises(Late):
-        engine.expand(at, Object("folder", "x"), "view")
+            ask()
+    assert isinstance(engine.check_many(at, [Question(folder, "view", ada)])[0], Late)
 
 
 def test_revisions_that_are_not_there():

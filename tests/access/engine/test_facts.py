@@ -81,10 +81,9 @@ def test_a_relation_that_is_often_asked_about_is_read_whole(store, engine):
 
 
 def test_memory_is_bounded(store, monkeypatch):
-    monkeypatch.setattr(cache, "MOST_FACTS", 500)
     monkeypatch.setattr(cache, "MOST_TOUCHED", 100)
     monkeypatch.setattr(cache, "MOST_REVISIONS", 20)
-    kept = cache.Cache(store, Compiled(SCHEMA, 100).allows)
+    kept = cache.Cache(store, Compiled(SCHEMA, 100).allows, most_facts=500)
     for i in range(60):
         for _ in range(1 + 40 * (i == 30)):
             store.put(fact(f"group:g{i}#member@user:u{i}"))
@@ -96,6 +95,19 @@ def test_memory_is_bounded(store, monkeypatch):
             assert (there is not None) == (j <= i)
             assert len(facts.subjects(Object("group", f"g{j}"), "member")) == (j <= i)
     assert sum(len(table.rows) for table in (kept.subjects, kept.singles, kept.usersets, kept.holdings)) <= 500
+
+
+def test_without_a_cache_every_question_reads_anew_and_answers_the_same(store):
+    engine = Engine(store, Limits(cached_facts=0))
+    for _ in range(2):
+        store.reads.clear()
+        assert engine.check(at(store), ONE, "member", Subject("user", "ada"))[0] is Verdict.YES
+        assert store.reads
+    with_cache = Engine(store, Limits())
+    for again in range(2):
+        store.reads.clear()
+        assert with_cache.check(at(store), ONE, "member", Subject("user", "ada"))[0] is Verdict.YES
+        assert bool(store.reads) == (again == 0)
 
 
 def test_facts_of_one_answer(store):

@@ -1,7 +1,7 @@
 """Lookup of resources against the plainest evaluator, and the cases that a reader should know."""
 
 import pytest
-from worlds import IDS, RANK, STRANGER, everything, naive, schema_of, subjects, table, world
+from worlds import IDS, RANK, STRANGER, everything, in_time, naive, schema_of, subjects, table, world
 
 from cupola.access.decision import Verdict
 from cupola.access.engine.at import Resource
@@ -42,7 +42,9 @@ class Checks:
 
 def look(facts, subject, permission="view", type="doc", after="", check=None):
     check = check or Checks()
-    return list(lookup_resources(SCHEMA, facts, check, type, permission, Subject.parse(subject), after))
+    return list(
+        lookup_resources(SCHEMA, facts, check, type, permission, Subject.parse(subject), after, on_time=in_time)
+    )
 
 
 @pytest.mark.parametrize("block", [*range(5), *(pytest.param(n, marks=pytest.mark.slow) for n in range(5, 60))])
@@ -57,7 +59,7 @@ def test_random_worlds_agree_with_the_naive_evaluator(block):
                     answer = expected[object, permission]
                     return answer, ("hour",) if answer is Verdict.CONDITIONAL else ()
 
-                found = lookup_resources(drawn.schema, drawn.facts, check, type, permission, subject)
+                found = lookup_resources(drawn.schema, drawn.facts, check, type, permission, subject, on_time=in_time)
                 told = {one.id: 1 if one.missing else 2 for one in found}
                 wanted = {id: RANK[expected[Object(type, id), permission]] for id in (*IDS, STRANGER)}
                 assert told == {id: rank for id, rank in wanted.items() if rank}, (seed, str(subject), type, permission)
@@ -113,7 +115,7 @@ def test_pages_by_after_equal_the_whole():
 def test_checks_run_as_the_answer_is_read():
     facts = table(*(f"doc:d{number}#reader@user:ada" for number in range(5)))
     check = Checks()
-    found = lookup_resources(SCHEMA, facts, check, "doc", "allowed", Subject("user", "ada"), "d1")
+    found = lookup_resources(SCHEMA, facts, check, "doc", "allowed", Subject("user", "ada"), "d1", on_time=in_time)
     assert next(found) == Resource("d2")
     assert check.asked == ["doc:d2"]
 
@@ -137,7 +139,7 @@ def test_deep_chains():
 
 def test_unknown_names_are_refused_before_anything_is_read():
     with pytest.raises(UnknownName, match="no relation or permission 'see'"):
-        lookup_resources(SCHEMA, table(), Checks(), "doc", "see", Subject("user", "ada"))
+        lookup_resources(SCHEMA, table(), Checks(), "doc", "see", Subject("user", "ada"), on_time=in_time)
     with pytest.raises(UnknownName) as caught:
-        lookup_resources(SCHEMA, table(), Checks(), "dog", "see", Subject("user", "ada"))
+        lookup_resources(SCHEMA, table(), Checks(), "dog", "see", Subject("user", "ada"), on_time=in_time)
     assert "Write a schema" in caught.value.remedy

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from worlds import IDS, RANK, STRANGER, condition, everything, naive, schema_of, table, world
+from worlds import IDS, RANK, STRANGER, condition, everything, in_time, naive, schema_of, table, world
 
 from cupola.access.decision import Verdict
 from cupola.access.engine.at import Holder
@@ -27,7 +27,9 @@ RELATION = (This(), (USER, PUBLIC, MEMBERS, Allowed("user", caveat="depends"), A
 
 
 def look(schema, facts, object="doc:a", permission="view", kind=("user", ""), after=""):
-    found = lookup_subjects(schema, facts, Object.parse(object), permission, *kind, after, conditions=condition)
+    found = lookup_subjects(
+        schema, facts, Object.parse(object), permission, *kind, after, conditions=condition, on_time=in_time
+    )
     return list(found)
 
 

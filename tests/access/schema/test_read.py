@@ -77,3 +77,15 @@ def test_real_models(shared):
             assert read_schema(store["model"]).language is Language.FGA, file.name
             read += 1
     assert read == 28
+
+
+@pytest.mark.parametrize("definition", ["[user, user]", "editor or editor", "editor but not editor"])
+def test_a_part_of_an_openfga_relation_may_be_there_twice_as_for_its_server(definition):
+    text = f"{FGA}    define editor: [user]\n    define owner: {definition}\n"
+    assert read_schema(text).relation("doc", "owner") is not None
+
+
+@pytest.mark.parametrize("more", ["    define viewer: [user]\n", "type user\n"])
+def test_a_name_of_an_openfga_model_is_there_once(more):
+    with pytest.raises(SchemaError, match="already defined|duplicate"):
+        read_schema(FGA + more)

@@ -28,6 +28,15 @@ def test_what_identifies_nobody_is_refused(name, tenant, role):
         Identity.of(name, tenant, role)
 
 
+def test_the_servers_own_tenants_are_nobodys():
+    own = Identity("mallory", "_stores", Role.ADMIN)
+    with pytest.raises(InvalidArgument):
+        Everybody(own)
+    # Also where an authenticator of somebody else's says so.
+    with pytest.raises(Denied, match="the server's own"):
+        own.require(Role.READER)
+
+
 def test_the_bearer_scheme():
     assert bearer("Bearer abc") == bearer("bearer  abc ") == "abc"
     assert bearer(None) == bearer("") == ""

@@ -1,6 +1,7 @@
 import pytest
 
-from cupola.access.errors import NotFound
+from cupola.access.consistency import at_exactly
+from cupola.access.errors import NotFound, RevisionGone
 from cupola.access.relation import touch
 from cupola.access.server.stores import Stores
 from cupola.access.server.tenants import Tenants
@@ -35,7 +36,7 @@ def test_deleting_takes_everything_along(stores, tenants):
     made = stores.create("a", "one")
     with tenants.graph(made.id) as graph:
         graph.write_schema("definition user {}\ndefinition file { relation reader: user }")
-        graph.write(touch("file:1#reader@user:ada"))
+        token = graph.write(touch("file:1#reader@user:ada"))
     stores.keep_assertions(made.id, "M1", [{"x": 1}])
     assert stores.assertions(made.id, "M1") == [{"x": 1}]
     stores.delete("a", made.id)
@@ -43,6 +44,11 @@ def test_deleting_takes_everything_along(stores, tenants):
     assert stores.assertions(made.id, "M1") == []
     with tenants.graph(made.id) as graph:
         assert not graph.check("file:1#reader", "user:ada").allowed
+        # Nor is it in the history.
+        with pytest.raises(RevisionGone):
+            graph.check("file:1#reader", "user:ada", consistency=at_exactly(token))
+        with pytest.raises(RevisionGone):
+            graph.changes(token)
 
 
 def test_a_store_that_was_found_is_remembered_for_a_moment(stores):

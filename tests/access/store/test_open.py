@@ -63,3 +63,11 @@ def test_ulids_sort_in_their_order(monkeypatch):
         last = made
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert new_ulid(last) > last
+
+
+@pytest.mark.parametrize(
+    ("address", "second"), [(":memory:", "postgresql://ada@host/access"), ("postgresql://ada@host/access", "a.db")]
+)
+def test_only_postgres_has_a_second_address(address, second):
+    with pytest.raises(InvalidArgument, match="second address"):
+        open_store(address, second_address=second)

@@ -153,3 +153,39 @@ def test_closed(postgres_address):
     for ask in (store.head, lambda: store.write([])):
         with pytest.raises(StoreUnavailable, match="closed"):
             ask()
+
+
+def test_a_slow_look_up_is_made_on_a_second_connection_too(postgres_address, opening, monkeypatch):
+    module = pytest.importorskip("cupola.access.store.postgres")
+    writer = opening(postgres_address)
+    writer.write([touch(LINE), touch("doc:a#reader@user:bob")])
+    database = module.PostgresDatabase(postgres_address, second_address=postgres_address)
+    hedged = SQLStore(database, tenant=writer.tenant)
+    doc = Object("doc", "a")
+    for _ in range(64):
+        assert len(hedged.snapshot(1).subjects(doc, "reader")) == 2
+    run, slow = database.run, threading.Event()
+    monkeypatch.setattr(database, "run", lambda sql, values=(): (slow.wait(3), run(sql, values))[1])
+    snapshot = hedged.snapshot(1)  # Which revisions there are is asked of the first alone.
+    began = time.monotonic()
+    assert len(snapshot.subjects(doc, "reader")) == 2
+    assert snapshot.find(doc, "reader", Subject("user", "bob")) is not None
+    assert time.monotonic() - began < 2.5
+    slow.set()
+    hedged.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        snapshot.subjects(doc, "reader")
+
+
+def test_a_second_connection_that_is_behind_or_elsewhere_says_nothing(postgres_address, opening):
+    module = pytest.importorskip("cupola.access.store.postgres")
+    writer = opening(postgres_address)
+    writer.write([touch(LINE)])
+    database = module.PostgresDatabase(postgres_address, second_address=postgres_address)
+    for store_id, revision in ((writer.id, 2), ("another", 1)):
+        asked = []
+        database._hedge.run = lambda first, second, asked=asked: asked.append(second) or []
+        database.reading(store_id, revision)("SELECT 1")
+        with pytest.raises(module.Behind):
+            asked[0]()
+    database.close()

@@ -19,7 +19,7 @@ ASK = {"prompt": "the furnace melts iron and", "max_tokens": 12, "temperature": 
 class Visitors(Open):
     """Lets nobody manage."""
 
-    def check(self, caller, action, object):
+    async def check(self, caller, action, object):
         if action is Action.MANAGE:
             raise Forbidden("you may not manage this")
 

@@ -11,14 +11,14 @@ class Nobody:
 
     asked = 0
 
-    def authenticate(self, credentials):
+    async def authenticate(self, credentials):
         self.asked += 1
         raise Unauthorized("nobody")
 
-    def check(self, caller, action, object):
+    async def check(self, caller, action, object):
         raise AssertionError("nobody was let in")
 
-    def visible(self, caller, models):
+    async def visible(self, caller, models):
         raise AssertionError("nobody was let in")
 
 

@@ -151,12 +151,12 @@ def test_one_caller_has_a_share(run, engine, until):
 class Named(Open):
     """Knows two callers by name, the second of whom may not generate."""
 
-    def authenticate(self, credentials):
+    async def authenticate(self, credentials):
         if credentials not in ("ann", "bob"):
             raise Unauthorized("who are you?")
         return Caller(credentials, credentials)
 
-    def check(self, caller, action, object):
+    async def check(self, caller, action, object):
         if caller.name == "bob" and action is Action.GENERATE:
             raise Forbidden(f"no {object} for bob")
 

@@ -53,7 +53,7 @@ def test_an_engine_that_does_not_answer_costs_only_its_lines(server, engine, mon
 
 
 class Blind(Open):
-    def check(self, caller, action, object):
+    async def check(self, caller, action, object):
         raise Forbidden(f"no {action.value} of {object}")
 
 

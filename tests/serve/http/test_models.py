@@ -7,8 +7,8 @@ from cupola.serve.http.guard import Open
 class Half(Open):
     """Shows only names that begin with b."""
 
-    def visible(self, caller, models):
-        return [model for model in models if model.startswith("b")]
+    async def visible(self, caller, objects):
+        return [object for object in objects if object.startswith("model:b")]
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_input_items_are_listed_in_pages(ask, server):
 class Named(Open):
     """Lets everyone in under the name of their key."""
 
-    def authenticate(self, credentials):
+    async def authenticate(self, credentials):
         return Caller(credentials, credentials)
 
 

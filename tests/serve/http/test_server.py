@@ -111,7 +111,7 @@ def test_a_signal_ends_the_process_well():
 
 
 class Asks(Open):
-    def authenticate(self, credentials):
+    async def authenticate(self, credentials):
         return Caller("x", "x")
 
 

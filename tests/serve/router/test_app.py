@@ -170,7 +170,7 @@ def test_without_a_worker_the_answer_is_an_error(routed):
 
 
 class NoManager(Open):
-    def check(self, caller, action, object):
+    async def check(self, caller, action, object):
         raise Forbidden(f"nobody may {action.value}")
 
 

@@ -56,7 +56,7 @@ class Call(NamedTuple):
     """What an answer may use.
 
     Args:
-        graph: of the caller's tenant.
+        graph: of the caller's tenant; its questions end when the caller waits no longer.
         caller: who was let in.
         gone: set when nobody waits for the answer any more.
         stopping: set when the server is about to end.
@@ -122,6 +122,7 @@ class Gate:
             try:
                 with self._enter(method, request, context, ending) as call:
                     ending.answer = method.answer(call, request)
+            # All that may happen: gRPC would tell the caller the text of whatever got past this.
             except Exception as error:
                 ending.refuse(error)
             return self._end(ending, context)
@@ -170,7 +171,9 @@ class Gate:
         with self._quota.working(caller.tenant, method.work):
             charge(method.cost(request))
             with self._graphs.graph(caller.tenant) as graph:
-                yield Call(graph, caller, gone, self.stopping, charge, self._pulse)
+                left = context.time_remaining()
+                bounded = graph if left is None else graph.within(left)
+                yield Call(bounded, caller, gone, self.stopping, charge, self._pulse)
 
     def _end(self, ending: "_Ending", context: grpc.ServicerContext) -> Any:
         self._tell(ending)

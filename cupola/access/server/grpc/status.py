@@ -28,6 +28,7 @@ _REASONS: dict[type[AccessError], str] = {
     errors.NotAllowed: "INVALID_SUBJECT_TYPE",
     errors.AlreadyExists: "ATTEMPT_TO_RECREATE_RELATIONSHIP",
     errors.PreconditionFailed: "WRITE_OR_DELETE_PRECONDITION_FAILURE",
+    errors.Orphaned: "SCHEMA_TYPE_ERROR",
     errors.Conflict: "SERIALIZATION_FAILURE",
     errors.TooMuch: "EXCEEDS_MAXIMUM_ALLOWABLE_LIMIT",
 }
@@ -40,6 +41,11 @@ _LIMITS = {
     "delete": "TOO_MANY_RELATIONSHIPS_FOR_TRANSACTIONAL_DELETE",
 }
 _FILTERS = {"relationship_filter": "INVALID_FILTER", "optional_preconditions.filter": "EMPTY_PRECONDITION"}
+_UNKNOWN = {
+    errors.Named.CAVEAT: "UNKNOWN_CAVEAT",
+    errors.Named.RELATION: "UNKNOWN_RELATION_OR_PERMISSION",
+    errors.Named.TYPE: "UNKNOWN_DEFINITION",
+}
 _TEXTS = {
     "is changed twice": "UPDATES_ON_SAME_RELATIONSHIP",
     "cannot write a relationship to permission": "CANNOT_UPDATE_PERMISSION",
@@ -111,7 +117,7 @@ def reason_of(error: AccessError) -> str:
     if isinstance(error, errors.TooMuch) and error.where in _LIMITS:
         return _LIMITS[error.where]
     if isinstance(error, errors.UnknownName):
-        return _unknown(error)
+        return _UNKNOWN[error.kind]
     if isinstance(error, errors.InvalidArgument) and error.where in _FILTERS:
         return _FILTERS[error.where]
     for text, reason in _TEXTS.items():
@@ -135,6 +141,9 @@ def read_error(status: status_pb2.Status) -> AccessError:
     if issubclass(kind, errors.SchemaError):
         line, column = (int(facts.get(name, "0")) for name in ("source_line", "source_column"))
         return kind(problem, line=line, column=column, **said)
+    if issubclass(kind, errors.UnknownName):
+        named = next((one for one, reason in _UNKNOWN.items() if info.reason.endswith(reason)), errors.Named.RELATION)
+        return kind(problem, kind=named, **said)
     if issubclass(kind, OverQuota):
         return kind(problem, retry_seconds=_retry_seconds(status), **said)
     return kind(problem, **said)
@@ -173,11 +182,3 @@ def _fitting(code: int, reason: str) -> type[AccessError]:
         errors.Status.UNAVAILABLE.grpc: errors.StoreUnavailable,
         errors.Status.UNAUTHENTICATED.grpc: errors.Unauthenticated,
     }.get(code, Unexpected)
-
-
-def _unknown(error: errors.UnknownName) -> str:
-    """SpiceDB has a reason for each sort of name; ours are told apart by what the error says of itself."""
-    if error.problem.startswith(("caveat", "condition")):
-        return "UNKNOWN_CAVEAT"
-    named = "relation" in error.problem or "permission" in error.problem
-    return "UNKNOWN_RELATION_OR_PERMISSION" if named else "UNKNOWN_DEFINITION"

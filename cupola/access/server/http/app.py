@@ -1,7 +1,7 @@
 """The application: the table of all routes.
 
 Not here: what they do, what stands around every call (`envelope.py`), sockets (`server/serve.py`).
-Invariant: every route but /health asks who calls.
+Invariant: every route asks who calls, but for /health and the document that tells AuthZEN's clients where to ask.
 """
 
 from collections.abc import Sequence
@@ -46,10 +46,17 @@ def make_app(service: Service) -> Starlette:
         serving = service.state is State.SERVING
         return json_response({"status": service.state.value}, 200 if serving else 503)
 
+    async def configuration(request: Request) -> Response:
+        base = service.base_url or f"{request.url.scheme}://{request.url.netloc}"
+        return authzen.configuration(base.rstrip("/"))
+
     by_path: dict[str, dict[str, ASGIApp]] = {}
     for endpoint in endpoints():
         by_path.setdefault(endpoint.path, {})[endpoint.method] = Guarded(service, endpoint)
-    routes: list[BaseRoute] = [Route("/health", health, methods=["GET"])]
+    routes: list[BaseRoute] = [
+        Route("/health", health, methods=["GET"]),
+        Route(authzen.CONFIGURATION, configuration, methods=["GET"]),
+    ]
     routes += [Route(path, _ByMethod(methods)) for path, methods in by_path.items()]
     app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _wrong_method})
     app.router.redirect_slashes = False

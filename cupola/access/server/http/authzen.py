@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from cupola.access.consistency import FAST, Consistency, at_exactly
 from cupola.access.decision import Decision, Verdict
+from cupola.access.engine.at import NOTHING, Holder
 from cupola.access.errors import AccessError, InvalidArgument, NotFound, UnknownName
 from cupola.access.graph import Graph
 from cupola.access.relation import WILDCARD, Object, Subject
@@ -71,10 +72,10 @@ class Evaluations(Evaluation, kw_only=True):
 
 
 class Page(Lenient, kw_only=True):
-    """Which part of a search's results."""
+    """Which part of a search's results; a page after the first has the limit of the first."""
 
     token: str = ""
-    limit: int = PAGE
+    limit: int | None = None
 
 
 class Search(Evaluation, kw_only=True):
@@ -173,19 +174,27 @@ async def search_resource(call: Call) -> Response:
 
 
 async def search_subject(call: Call) -> Response:
-    """Returns the subjects of a type that may do something to a resource; `*` is not one of them."""
+    """Returns the subjects of a type that may do something to a resource; of `*` the context tells."""
     asked = call.parse(Search)
     resource, action = _entity(asked.resource, "resource"), _action(asked)
     type = _entity(asked.subject, "subject", has_id=False).type
+    context: dict[str, Any] = {}
 
     def found(graph: Graph, wanted: Consistency, after: str) -> tuple[str, Iterator[str]]:
         object = Object(resource.type, resource.id)
         token, entries = graph.lookup_subjects(
             (object, action.name), type, context=_context(asked), consistency=wanted, after=after
         )
-        return token, (one.id for one in entries if not one.missing and one.id != WILDCARD)
+        return token, named(entries)
 
-    return await _search(call, asked, found, lambda id: {"type": type, "id": id})
+    def named(holders: Iterator[Holder]) -> Iterator[str]:
+        for holder in holders:
+            if holder.id == WILDCARD and not holder.missing:
+                context["everyone_except"] = [one.id for one in holder.excluded]
+            elif not holder.missing:
+                yield holder.id
+
+    return await _search(call, asked, found, lambda id: {"type": type, "id": id}, context)
 
 
 async def search_action(call: Call) -> Response:
@@ -207,31 +216,40 @@ async def search_action(call: Call) -> Response:
     return await _search(call, asked, found, lambda name: {"name": name})
 
 
-async def _search(call: Call, asked: Search, found: Any, shown: Any) -> Response:
-    limit, most = asked.page.limit, call.service.bounds.page
-    if not 1 <= limit <= most:
-        raise InvalidArgument(f"{limit} is no size of a page", where="page.limit", remedy=f"Send 1 to {most}.")
+async def _search(call: Call, asked: Search, found: Any, shown: Any, context: Mapping[str, Any] = NOTHING) -> Response:
+    """Answers with a page of what is found; `context` is looked at afterwards."""
     parts = [asked.subject, asked.action, asked.resource]
     question = [call.http.url.path, *(repr(part) for part in parts), asked.context]
-    wanted, after = FAST, ""
+    wanted, after, limit = FAST, "", PAGE if asked.page.limit is None else asked.page.limit
     if asked.page.token:
-        token, after = map(str, place_of(asked.page.token, question, 2))
-        wanted = at_exactly(token)
+        token, after, of_first = place_of(asked.page.token, question, 3)
+        wanted, after, limit = at_exactly(str(token)), str(after), int(of_first)
+        if asked.page.limit not in (None, limit):
+            raise InvalidArgument(
+                f"{asked.page.limit} is not the limit of the first page",
+                where="page.limit",
+                remedy=f"Send {limit} or nothing.",
+            )
+    if limit < 0:
+        raise InvalidArgument(f"{limit} is no size of a page", where="page.limit", remedy="Send 0 or more.")
+    # Of more than a page may have, the rest comes with the next.
+    size = min(limit, call.service.bounds.page)
 
     def run(graph: Graph) -> tuple[str, list[str]]:
         token, entries = found(graph, wanted, after)
-        return token, list(itertools.islice(entries, limit + 1))
+        return token, list(itertools.islice(entries, size + 1))
 
     token, entries = await call.ask(run)
-    page = entries[:limit]
-    more = cursor_of(question, token, page[-1]) if len(entries) > limit else ""
-    return json_response({"results": [shown(one) for one in page], "page": {"next_token": more, "count": len(page)}})
+    page = entries[:size]
+    more = cursor_of(question, token, page[-1] if page else after, limit) if len(entries) > size else ""
+    told: dict[str, Any] = {"page": {"next_token": more, "count": len(page)}}
+    if context:
+        told["context"] = context
+    return json_response(told | {"results": [shown(one) for one in page]})
 
 
-async def configuration(call: Call) -> Response:
-    """Tells where the endpoints are."""
-    base = call.service.base_url or f"{call.http.url.scheme}://{call.http.url.netloc}"
-    base = base.rstrip("/")
+def configuration(base: str) -> Response:
+    """Tells where the endpoints are, under the URL by which the server is known."""
     return json_response(
         {
             "policy_decision_point": base,
@@ -261,11 +279,11 @@ def _context(asked: Evaluation) -> Mapping[str, Any]:
     return {name: value for part in parts if part for name, value in part.properties.items()} | (asked.context or {})
 
 
+CONFIGURATION = "/.well-known/authzen-configuration"
 ROUTES = [
     Endpoint("POST", "/access/v1/evaluation", Role.READER, evaluate, refuse),
     Endpoint("POST", "/access/v1/evaluations", Role.READER, evaluate_many, refuse),
     Endpoint("POST", "/access/v1/search/subject", Role.READER, search_subject, refuse),
     Endpoint("POST", "/access/v1/search/resource", Role.READER, search_resource, refuse),
     Endpoint("POST", "/access/v1/search/action", Role.READER, search_action, refuse),
-    Endpoint("GET", "/.well-known/authzen-configuration", Role.READER, configuration, refuse),
 ]

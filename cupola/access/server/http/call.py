@@ -54,7 +54,7 @@ class Service:
 
     Args:
         tenants: whose graphs.
-        authenticator: asked by every route but /health.
+        authenticator: asked by every route but the open ones of `app.py`.
         audit: told of writes and of a sample of decisions.
         bounds: of each call.
         quota: of each tenant.
@@ -150,7 +150,7 @@ class Call:
 
         def run() -> Answer:
             with self.service.tenants.graph(tenant or self.caller.tenant) as graph:
-                return task(graph)
+                return task(graph.within(self.service.bounds.seconds))
 
         return await self.service.workers.run(run)
 

@@ -17,7 +17,8 @@ from cupola.access.server.http.errors import REQUEST_ID, SlowReader, Stopping, a
 
 logger = logging.getLogger(__name__)
 
-_SENT_ID = re.compile(r"[\w.:-]{1,128}")
+_SENT_ID = re.compile(r"[ -~]{1,256}")
+"""A request's id that is sent back as it came: AuthZEN lets callers send any text."""
 
 
 class Envelope:

@@ -12,6 +12,7 @@ import msgspec
 from starlette.responses import Response
 
 from cupola.access.errors import AccessError, NotFound, Status, StoreUnavailable, TooMuch
+from cupola.access.server.quota import OverQuota
 
 REQUEST_ID = "x-request-id"
 
@@ -56,7 +57,15 @@ class SlowReader(Exception):
     """The client leaves its answer unread; there is no way to tell it."""
 
 
-_CODES: dict[type[AccessError], int] = {WrongMethod: 405, BodyLate: 408, TooLarge: 413, WrongMediaType: 415}
+_CODES: dict[type[AccessError], int] = {
+    WrongMethod: 405,
+    BodyLate: 408,
+    WrongMediaType: 415,
+    # To be sent again after a while; what is too much in itself is too much then too.
+    Busy: 429,
+    OverQuota: 429,
+    TooMuch: 413,
+}
 
 
 def http_code(error: AccessError) -> int:

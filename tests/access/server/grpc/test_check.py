@@ -18,6 +18,9 @@ from authzed.api.v1 import (
 from authzed.api.v1 import debug_pb2 as debug
 from google.protobuf import struct_pb2
 
+from cupola.access.errors import Late
+from cupola.access.graph import Graph
+
 HAS = CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION
 NOT = CheckPermissionResponse.PERMISSIONSHIP_NO_PERMISSION
 PERHAPS = CheckPermissionResponse.PERMISSIONSHIP_CONDITIONAL_PERMISSION
@@ -231,3 +234,18 @@ def test_expand_of_what_is_not_there(authzed, m):
     assert m.refused(lambda: authzed.ExpandPermissionTree(request)).reason == (
         "ERROR_REASON_UNKNOWN_RELATION_OR_PERMISSION"
     )
+
+
+def test_a_question_ends_when_its_caller_waits_no_longer(client, monkeypatch):
+    left = []
+
+    def within(graph, seconds):
+        left.append(seconds)
+        return bounded(graph, -1)
+
+    bounded = Graph.within
+    monkeypatch.setattr(Graph, "within", within)
+    with pytest.raises(Late) as told:
+        client.check("model:kiln#use", "user:ada")
+    assert "takes too long" in told.value.problem, "the engine says so, not the channel"
+    assert 0 < left[0] < 61

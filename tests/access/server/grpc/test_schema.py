@@ -46,7 +46,8 @@ def test_a_schema_that_does_not_hold_together(authzed, m, text):
 def test_a_schema_that_would_orphan_relationships(authzed, m):
     authzed.WriteRelationships(m.touches("group:research#member@user:ada"))
     found = m.refused(lambda: authzed.WriteSchema(WriteSchemaRequest(schema="definition user {}")))
-    assert found.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert found.reason == "ERROR_REASON_SCHEMA_TYPE_ERROR"
     assert "group:research#member@user:ada" in found.text
     assert authzed.ReadSchema(ReadSchemaRequest()).schema_text == m.SCHEMA
 

@@ -19,7 +19,6 @@ from cupola.access.server.quota import OverQuota
 
 KINDS = [
     errors.InvalidArgument,
-    errors.UnknownName,
     errors.NotAllowed,
     errors.AlreadyExists,
     errors.PreconditionFailed,
@@ -49,9 +48,15 @@ def test_an_error_comes_back_as_it_was(kind):
     assert refusal.details == "here: is wrong\nDo this."
 
 
+@pytest.mark.parametrize("kind", errors.Named)
+def test_an_unknown_name_comes_back_with_what_it_is_of(kind):
+    back = read_error(write_status(errors.UnknownName("is not there", kind=kind)))
+    assert (type(back), back.kind) == (errors.UnknownName, kind)
+
+
 def test_every_kind_of_error_is_told_of():
     own = {kind for kind in errors.AccessError.__subclasses__() if kind.__module__ == errors.__name__}
-    assert own <= {*KINDS, errors.SchemaError, *errors.TooMuch.__subclasses__()}
+    assert own <= {*KINDS, errors.SchemaError, errors.UnknownName, *errors.TooMuch.__subclasses__()}
 
 
 def test_a_schema_error_keeps_its_place_and_a_quota_its_time():

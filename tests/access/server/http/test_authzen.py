@@ -1,3 +1,4 @@
+import httpx2
 import pytest
 
 ADA, KILN, USE = {"type": "user", "id": "ada"}, {"type": "model", "id": "kiln"}, {"name": "use"}
@@ -69,7 +70,28 @@ def test_searches(lab):
     found = lab.ask("/access/v1/search/subject", subject={"type": "user"}, action=USE, resource=KILN)
     assert found["results"] == [ADA]
     found = lab.ask("/access/v1/search/action", subject=ADA, resource=KILN)
-    assert found == {"results": [{"name": "reader"}, {"name": "use"}], "page": {"next_token": "", "count": 2}}
+    assert found == {"page": {"next_token": "", "count": 2}, "results": [{"name": "reader"}, {"name": "use"}]}
+    public = {"type": "model", "id": "open"}
+    found = lab.ask(
+        "/access/v1/search/subject", subject={"type": "user", "id": "passed over"}, action=USE, resource=public
+    )
+    assert (found["results"], found["context"]) == ([], {"everyone_except": ["mallory"]})
+
+
+def test_every_hit_of_a_search_is_a_yes(lab):
+    found = lab.ask("/access/v1/search/resource", subject=ADA, action=USE, resource={"type": "model"})["results"]
+    assert found
+    for resource in found:
+        assert lab.ask("/access/v1/evaluation", **QUESTION | {"resource": resource})["decision"]
+
+
+@pytest.mark.parametrize("missing", ["subject", "action", "resource"])
+def test_what_is_required_is_missing(lab, missing):
+    asked = {name: part for name, part in QUESTION.items() if name != missing}
+    assert missing in lab.ask("/access/v1/evaluation", 400, **asked)
+    told = lab.ask("/access/v1/evaluations", evaluations=[asked, QUESTION])["evaluations"]
+    assert [one["decision"] for one in told] == [False, True]
+    assert told[0]["context"]["error"]["status"] == 400
 
 
 def test_searches_page(lab):
@@ -77,13 +99,23 @@ def test_searches_page(lab):
     first = lab.ask("/access/v1/search/resource", **body, page={"limit": 1})
     second = lab.ask("/access/v1/search/resource", **body, page={"limit": 1, "token": first["page"]["next_token"]})
     assert [one["id"] for one in first["results"] + second["results"]] == ["kiln", "open"]
-    assert second["page"]["next_token"] == ""
+    assert second["page"] == {"next_token": "", "count": 1}
+    # The limit may be left out from the second page on, but not be another.
+    token = first["page"]["next_token"]
+    assert lab.ask("/access/v1/search/resource", **body, page={"token": token}) == second
+    lab.ask("/access/v1/search/resource", 400, **body, page={"token": token, "limit": 2})
+    nothing = lab.ask("/access/v1/search/resource", **body, page={"limit": 0})
+    assert nothing["results"] == []
+    assert nothing["page"]["next_token"]
+    assert len(lab.ask("/access/v1/search/resource", **body, page={"limit": 10**6})["results"]) == 2
+    lab.ask("/access/v1/search/resource", 400, **body, page={"limit": -1})
     wrong = body | {"subject": {"type": "user", "id": "bob"}}
     lab.ask("/access/v1/search/resource", 400, **wrong, page={"token": first["page"]["next_token"]})
 
 
 def test_the_configuration_names_the_endpoints(lab):
-    told = lab.get("/.well-known/authzen-configuration").json()
+    # Whoever looks for them has no key yet.
+    told = httpx2.get(lab.base_url.join("/.well-known/authzen-configuration")).json()
     base = str(lab.base_url).rstrip("/")
     assert told["policy_decision_point"] == base
     assert told["access_evaluation_endpoint"] == f"{base}/access/v1/evaluation"

@@ -59,4 +59,4 @@ def test_bad_writes_are_refused(lab, body, code):
 
 def test_more_than_the_limit_is_refused(lab):
     many = [f"group:g{n}#member@user:a" for n in range(1001)]
-    assert lab.ask("/v1/relationships/write", 429, touch=many)["error"]["where"] == "updates"
+    assert lab.ask("/v1/relationships/write", 413, touch=many)["error"]["where"] == "updates"

@@ -27,7 +27,7 @@ def test_mistakes_have_line_and_column(lab):
 
 def test_a_schema_that_orphans_relationships_is_refused(lab):
     error = lab.ask("/v1/schema", 400, text="definition user {}")["error"]
-    assert error["code"] == "precondition_failed"
+    assert error["code"] == "orphaned"
 
 
 def test_diff_names_what_changes(lab):

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from cupola.access.consistency import FAST, LATEST, Consistency, at_exactly
 from cupola.access.decision import Decision, Question
-from cupola.access.errors import AccessError, UnknownName
+from cupola.access.errors import AccessError, InvalidArgument
 from cupola.access.graph import Graph
 from cupola.access.relation import WILDCARD, Relationship
 from cupola.access.schema.model import Schema
@@ -327,7 +327,7 @@ def _known(schema: Schema, type: str, relation: str, no_type: Code, no_relation:
     if relation and schema.relation(type, relation) is None:
         raise Refused(no_relation, f"relation '{type}#{relation[:100]}' not found")
     if not relation and no_relation is Code.validation_error:
-        raise UnknownName("the relation is missing", where="relation")
+        raise InvalidArgument("the relation is missing", where="relation")
 
 
 def _model(id: str) -> dict[str, str]:

@@ -348,7 +348,7 @@ function shown(step) {
   if (folded.has(step)) return [];
   if (shape !== "decisive" || step.verdict !== "yes") return step.parts;
   const yes = step.parts.filter((part) => part.verdict === "yes");
-  return yes.length && !/^[-&]|exclusion|intersection|but not|\band\b/.test(step.text) ? yes : step.parts;
+  return yes.length && !/^[-&]|exclusion|intersection|all of these|and not|\.all\(/.test(step.text) ? yes : step.parts;
 }
 
 // One box on each row, its parts below it and further in: deep explanations stay as narrow as a column.

@@ -1,0 +1,1 @@
+"""`cupola access`: the permission graph from the command line."""

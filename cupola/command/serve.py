@@ -35,7 +35,9 @@ Models = Annotated[
     typer.Argument(metavar="MODELS", help="Fetched names, runs' folders, Hugging Face folders, .gguf files."),
 ]
 
-Access = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Permission graph: a file, or a postgresql:// address.")]
+Access = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Permission graph: a file, or a postgresql:// address.")
+]
 LetIn = Annotated[Exposure, typer.Option(help="Who may come in without keys on an open address.")]
 Draft = Annotated[str | None, typer.Option(help="A smaller model of the same tokens, for --speculate draft.")]
 

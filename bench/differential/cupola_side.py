@@ -52,7 +52,7 @@ def _attempt(graph: Graph, relationship: Relationship) -> str:
 def _bulk(graph: Graph, questions: list[Any]) -> Iterator[Any]:
     asked = [Question(Object(*object), name, Subject(*who), context) for _, object, name, who, context in questions]
     for one in graph.check_many(asked):
-        yield {"error": str(one)} if isinstance(one, AccessError) else _verdict(one)
+        yield {"error": str(one.error)} if one.error is not None else _verdict(one)
 
 
 def _ask(graph: Graph, kind: str, *question: Any) -> Any:

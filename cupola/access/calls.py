@@ -18,7 +18,6 @@ from cupola.access.consistency import FAST, Consistency
 from cupola.access.consistency import at_least as fresh_as
 from cupola.access.decision import Decision, Question, Step, Verdict
 from cupola.access.engine.at import NOTHING, Holder, Node, Resource
-from cupola.access.errors import AccessError
 from cupola.access.relation import Filter, Object, Precondition, Relationship, Subject, Surplus, Update, permission_of
 from cupola.access.server.grpc.status import read_error
 from cupola.access.wire import (
@@ -163,9 +162,7 @@ def check(
     return Asked("CheckPermission", request, lambda answer: _decision(answer, answer.checked_at.token))
 
 
-def check_many(
-    questions: Sequence[Question], *, consistency: Consistency = FAST
-) -> Asked[list[Decision | AccessError]]:
+def check_many(questions: Sequence[Question], *, consistency: Consistency = FAST) -> Asked[list[Decision]]:
     """Asks many questions at one revision; as `Graph.check_many`."""
     items = [
         api.CheckBulkPermissionsRequestItem(
@@ -177,10 +174,13 @@ def check_many(
         for one in questions
     ]
 
-    def read(answer: api.CheckBulkPermissionsResponse) -> list[Decision | AccessError]:
+    def read(answer: api.CheckBulkPermissionsResponse) -> list[Decision]:
         token = answer.checked_at.token
         return [
-            read_error(pair.error) if pair.HasField("error") else _decision(pair.item, token) for pair in answer.pairs
+            Decision(False, token, error=read_error(pair.error))
+            if pair.HasField("error")
+            else _decision(pair.item, token)
+            for pair in answer.pairs
         ]
 
     request = api.CheckBulkPermissionsRequest(consistency=write_consistency(consistency), items=items)

@@ -2,7 +2,7 @@
 
 Not here: how it is found (`engine/`).
 Invariant: `allowed` is true only where the subject has the permission for certain; where a condition lacks
-parameters, it is false and `missing` names them.
+parameters, it is false and `missing` names them; where the question could not be asked, `error` says why.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
+from cupola.access.errors import AccessError
 from cupola.access.relation import Object, Relationship, Subject
 
 
@@ -69,19 +70,27 @@ class Decision:
         revision: token of the revision it was answered at.
         missing: names of parameters that conditions lack; with them the answer could be yes.
         why: the path that allowed, or every path that was tried; None unless it was asked for.
+        error: of a question among many that has no answer; then nothing is allowed.
     """
 
     allowed: bool
     revision: str
     missing: tuple[str, ...] = ()
     why: Step | None = None
+    error: AccessError | None = None
 
     def __bool__(self) -> bool:
         return self.allowed
 
     @property
     def verdict(self) -> Verdict:
-        """The answer as one of three."""
+        """The answer as one of three.
+
+        Raises:
+            AccessError: there is none.
+        """
+        if self.error is not None:
+            raise self.error
         return Verdict.YES if self.allowed else Verdict.CONDITIONAL if self.missing else Verdict.NO
 
 

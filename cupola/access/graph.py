@@ -345,16 +345,15 @@ class Graph:
         consistency: Consistency = FAST,
         extra: Sequence[Relationship] = (),
         schema_id: str = "",
-    ) -> list[Decision | AccessError]:
-        """Answers many questions at one revision, in their order.
-
-        A question that cannot be asked has its error in the place of its answer: `isinstance(found, Decision)` tells.
-        """
+    ) -> list[Decision]:
+        """Answers many questions at one revision, in their order; one that cannot be asked allows nothing and has its `error`."""
         self.limits.check("questions", len(questions))
         at = self._at(consistency, NOTHING, extra, schema_id)
         token = token_of(self.store.id, at.revision)
         return [
-            found if isinstance(found, AccessError) else Decision(found[0] is Verdict.YES, token, found[1])
+            Decision(False, token, error=found)
+            if isinstance(found, AccessError)
+            else Decision(found[0] is Verdict.YES, token, found[1])
             for found in self._engine.check_many(at, questions)
         ]
 
@@ -392,8 +391,8 @@ class Graph:
         pinned = at_exactly(token_of(self.store.id, revision))
         decisions = {}
         for question, found in zip(questions, self.check_many(questions, consistency=pinned, **options), strict=True):
-            if isinstance(found, AccessError):
-                raise found
+            if found.error is not None:
+                raise found.error
             decisions[question.permission] = found
         return decisions
 

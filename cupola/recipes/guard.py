@@ -139,8 +139,8 @@ class GraphGuard:
         questions = [Question(object, permission, subject, context) for object, permission in asked]
         found = self.graph.check_many(questions, consistency=LATEST)
         for one in found:
-            if isinstance(one, AccessError):
-                raise one
+            if one.error is not None:
+                raise one.error
         return [bool(one) for one in found]
 
     async def _asked(self, question: Callable[Inputs, Answer], *given: Inputs.args, **named: Inputs.kwargs) -> Answer:

@@ -170,8 +170,9 @@ def test_many_questions(client):
             Question(Object("model", "kiln"), "uze", ada),
         ]
     )
-    assert [bool(one) for one in found[:2]] == [True, False]
-    assert isinstance(found[2], UnknownName)
+    assert [bool(one) for one in found] == [True, False, False]
+    assert [one.error for one in found[:2]] == [None, None]
+    assert isinstance(found[2].error, UnknownName)
 
 
 def test_lookups_in_pages(client):

@@ -9,7 +9,7 @@ from cases import IDS, NOW, Case, contexts, holds
 from naive import Naive, Value, both, either
 
 from cupola.access.consistency import at_exactly
-from cupola.access.decision import Decision, Question, Verdict
+from cupola.access.decision import Question, Verdict
 from cupola.access.engine.at import Node
 from cupola.access.errors import AccessError, SchemaError
 from cupola.access.graph import Graph
@@ -140,7 +140,7 @@ def _compare(what: str, moment: Moment, asked, found, wanted) -> Iterator[Differ
 
 
 def _answer(decision) -> Answer:
-    return (VERDICTS[decision.verdict], decision.missing) if isinstance(decision, Decision) else decision
+    return decision.error or (VERDICTS[decision.verdict], decision.missing)
 
 
 def _resources(played: Played, moment: Moment, draw: random.Random) -> Iterator[Difference]:

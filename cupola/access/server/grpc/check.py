@@ -63,16 +63,19 @@ def check_bulk_permissions(call: Call, request: api.CheckBulkPermissionsRequest)
     found = iter(call.graph.check_many(asked, consistency=read_consistency(request.consistency)))
     answer = api.CheckBulkPermissionsResponse()
     for item, question in zip(request.items, questions, strict=True):
-        decision = question if isinstance(question, AccessError) else next(found)
         pair = answer.pairs.add()
         pair.request.CopyFrom(item)
-        if isinstance(decision, AccessError):
-            pair.error.CopyFrom(write_status(decision))
+        if isinstance(question, AccessError):
+            pair.error.CopyFrom(write_status(question))
+            continue
+        decision = next(found)
+        if decision.error is not None:
+            pair.error.CopyFrom(write_status(decision.error))
             continue
         answer.checked_at.token = decision.revision
         pair.item.permissionship = _PERMISSIONSHIP[decision.verdict]
         _note_missing(pair.item, decision)
-        if request.with_tracing and isinstance(question, Question):
+        if request.with_tracing:
             _trace(call, question, decision, pair.item)
     if not answer.checked_at.token:
         answer.checked_at.token = call.graph.token(read_consistency(request.consistency))

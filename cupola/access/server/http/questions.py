@@ -67,9 +67,9 @@ async def check_many(call: Call) -> Response:
     call.spend(Spending.QUESTIONS, max(0, len(questions) - 1))
     answers = await call.ask(lambda graph: graph.check_many(questions, **options))
     for item, answer in zip(asked.questions, answers, strict=True):
-        if isinstance(answer, Decision):
+        if answer.error is None:
             call.decided(answer, f"{item.permission}@{item.subject}")
-    shown = [shown_decision(one) if isinstance(one, Decision) else error_body(one) for one in answers]
+    shown = [shown_decision(one) if one.error is None else error_body(one.error) for one in answers]
     return json_response({"answers": shown})
 
 

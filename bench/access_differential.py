@@ -4,6 +4,7 @@ A world is a schema with relationships and questions: checks one by one and in b
 subjects, expansions, some with parts of the context that conditions need. Whether the schema and each relationship
 are taken is compared as well. Differences that are known stand in `differential/compare.py` and docs/access.md, each
 recognised by a predicate. Passes where no difference is left unexplained.
+Against SpiceDB ten thousand worlds take about ten minutes: `--first` and `--worlds` make pieces of them.
 `--break-one` makes one of our answers wrong, so that it must not pass.
 """
 

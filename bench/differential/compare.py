@@ -6,7 +6,7 @@ it gives no answer.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from differential.cupola_side import plain_tree
@@ -28,7 +28,7 @@ KNOWN = {
 STRANGER = "zz"
 """An id that no relationship names: a wildcard alone holds it."""
 
-Answers = Callable[[Mapping[str, Any]], dict[str, Any] | None]
+Answers = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 class Difference(NamedTuple):
@@ -51,6 +51,8 @@ def differences(world: World, ours: dict[str, Any], theirs: dict[str, Any] | Non
         return [Difference("all", "answers", "no answer in time", "time")]
     if bool(ours["schema"]) != bool(theirs["schema"]):
         return [Difference("schema", ours["schema"] or "taken", theirs["schema"] or "taken")]
+    if ours["schema"]:
+        return []
     message = plain(world)
     found = [
         Difference(["relationship", one], mine or "taken", other or "taken")

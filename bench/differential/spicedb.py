@@ -54,14 +54,15 @@ class SpiceDB:
         Raises:
             SystemExit: it has ended.
         """
-        if self._process.stdout is None:
+        output = self._process.stdout
+        if output is None:
             raise RuntimeError("the process has no output")
-        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECONDS)
+        ready, _, _ = select.select([output], [], [], PATIENCE_SECONDS)
         if not ready:
             self._end()
             self._process = self._start()
             return None
-        line = self._process.stdout.readline()
+        line = output.readline()
         if not line:
             last = self._errors.read_text(errors="replace")[-3000:]
             raise SystemExit(f"SpiceDB has ended, status {self._process.wait()}:\n{last}")

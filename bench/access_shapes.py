@@ -335,10 +335,12 @@ class Asked:
         """Returns microseconds of the first questions that are ever asked."""
         return [1e6 * one for answer in (True, False) for one in self._time(answer, 10)]
 
+    def _write(self) -> None:
+        condition = "[office]" if "office" in self.shape.schema else ""
+        self._side.write(f"file:written#viewer@user:w{next(self._numbers)}{condition}")
+
     def _check(self, answer: bool, count: int) -> dict[str, float]:
-        self._side.write(
-            f"file:written#viewer@user:w{next(self._numbers)}{'[office]' * ('office' in self.shape.schema)}"
-        )
+        self._write()
         return quantiles(self._time(answer, count))
 
     def _time(self, answer: bool, count: int) -> list[float]:
@@ -352,6 +354,7 @@ class Asked:
         return seconds
 
     def _look_up(self) -> dict[str, float]:
+        self._write()
         seconds = []
         for user in itertools.islice(self._users, 4):
             start = time.perf_counter()

@@ -29,7 +29,7 @@ MOST_REVISIONS = 10_000
 """Writes that are caught up with one by one; beyond, everything is read anew."""
 WIDE = 4096
 """Objects of one subject and relation, from which on they are looked up one by one."""
-HOT = 16
+HOT = 8
 """Lookups in an object's relation, after which all of it is read."""
 BATCH = 1000
 """Writes that are caught up with at a time."""
@@ -138,36 +138,31 @@ class Table:
         self.facts = max(0, self.facts) if self.rows else 0
 
 
-class Moment:
-    """What was found out at one revision.
-
-    Attributes:
-        answers: to whole questions.
-        ways: the plans and objects that a question about one object leads to, whoever is asked about.
-    """
-
-    def __init__(self, revision: int):
-        self.revision = revision
-        self.answers: dict[Hashable, bool] = {}
-        self.ways: dict[Hashable, Any] = {}
-
-
 class Cache:
     """What was read of a store, under one schema: facts that it does not allow are left out.
 
     Args:
         allows: whether the schema allows a relationship.
+        leads: whether a plan can go on from the subject of a relationship.
         most_facts: that the rows may hold together.
     """
 
-    def __init__(self, store: Store, allows: Callable[[Relationship], bool], *, most_facts: int = MOST_FACTS):
-        self._store, self.allows, self._most_facts = store, allows, most_facts
+    def __init__(
+        self,
+        store: Store,
+        allows: Callable[[Relationship], bool],
+        *,
+        leads: Callable[[Relationship], bool] = lambda _: True,
+        most_facts: int = MOST_FACTS,
+    ):
+        self._store, self.allows, self._leads, self._most_facts = store, allows, leads, most_facts
         self._lock = threading.RLock()
         self._stripes = [threading.Lock() for _ in range(STRIPES)]
         self._applied = self._floor = -1
         self._newest: tuple[int, Snapshot | None] = (-1, None)
         self._lookups: dict[ForwardKey, tuple[int, int]] = {}
-        self._moment = Moment(-1)
+        self._answers: tuple[int, dict[Hashable, bool]] = (-1, {})
+        self._ways: tuple[int, dict[Hashable, Any]] = (FOREVER, {})
         self.asked: dict[Hashable, threading.Lock] = {}
         """Questions that somebody is answering (a lock table), and what to wait for."""
         self.subjects = Table(self._read_subjects, lambda value: len(value.relationships))
@@ -195,16 +190,24 @@ class Cache:
                 self._newest = revision, snapshot
         return snapshot
 
-    def moment(self, revision: int) -> Moment:
-        """Returns what was found out at a revision, which all who ask at the newest one share."""
-        found = self._moment
-        if revision == found.revision:
+    def answers(self, revision: int) -> dict[Hashable, bool]:
+        """Returns the answers at a revision, which all who ask at the newest one share."""
+        newest, found = self._answers
+        if revision == newest:
             return found
         with self._lock:
-            if revision > self._moment.revision:
-                self._moment = Moment(revision)
-            found = self._moment
-            return found if revision == found.revision else Moment(revision)
+            if revision > self._answers[0]:
+                self._answers = revision, {}
+            newest, found = self._answers
+            return found if revision == newest else {}
+
+    def ways(self, revision: int) -> dict[Hashable, Any]:
+        """Returns what questions about some objects lead to at a revision, whoever they ask for; more may be added.
+
+        No relationship that leads on was changed since: those of single users change no way.
+        """
+        since, found = self._ways
+        return found if revision >= since else {}
 
     def get(self, table: Table, key: Any, revision: int, snapshot: Snapshot) -> Any:
         """Returns what a key answers at a revision; many who ask the same at once wait for one read."""
@@ -279,6 +282,8 @@ class Cache:
     def _touch(self, changed: Relationship, revision: int) -> None:
         (type, id), relation, subject = changed.key
         forward = type, id, relation
+        if self._leads(changed):
+            self._ways = revision, {}
         self.subjects.touch(forward, revision)
         self.wholes.touch(forward, revision)
         if subject.relation or subject.id == WILDCARD:
@@ -292,6 +297,7 @@ class Cache:
             table.touched.clear()
             table.facts = 0
         self._applied = self._floor = revision
+        self._ways = revision, {}
 
     def _read_subjects(self, snapshot: Snapshot, key: ForwardKey) -> Fan:
         type, id, relation = key

@@ -128,6 +128,7 @@ class Compiled:
             for kind, relation in self.relations.items()
         }
         self._types = frozenset(definition.name for definition in schema.definitions)
+        self._related = frozenset(type for type, _ in self.relations)
         self._lock = threading.Lock()
         self._plans: dict[tuple[str, str, str, str], Plan] = {}
 
@@ -137,6 +138,11 @@ class Compiled:
         name = "" if caveat is None else caveat.name
         kind = (subject.type, subject.relation, subject.id == WILDCARD, name, expires is not None)
         return kind in self._allowed.get((type, relation), ())
+
+    def leads(self, relationship: Relationship) -> bool:
+        """Whether a plan can go on from the subject of a relationship."""
+        _, _, subject, _, _ = relationship
+        return bool(subject.relation) or subject.type in self._related
 
     def require(self, type: str, permission: str, subject: Subject) -> None:
         """Refuses a question about what the schema does not have.

@@ -124,10 +124,19 @@ class Engine:
         version.compiled.require(type, permission, subject)
         facts = Facts(version.cache, at)
 
-        def check(object: Object) -> Answer:
-            return _answer(self._ask(version, facts, at, object, permission, subject))
+        plan = version.compiled.plan(type, permission, subject)
+        # One for all objects: what they lead to in common is found out once.
+        asking = self._asking(version, facts, at, subject)
 
-        on_time = self._asking(version, facts, at, subject).on_time
+        def check(object: Object) -> Answer:
+            nonlocal asking
+            try:
+                return _answer(asking.reaches(plan, object.id))
+            except Unsettled:
+                asking = self._asking(version, facts, at, subject)
+                return _answer(self._ask(version, facts, at, object, permission, subject))
+
+        on_time = asking.on_time
         found = lookup_resources(
             version.compiled.schema, facts, check, type, permission, subject, after, on_time=on_time
         )
@@ -184,7 +193,7 @@ class Engine:
 
     def _prepare(self, version: SchemaVersion) -> _Version:
         compiled = Compiled(version.schema, self._limits.caveat_cost)
-        cache = Cache(self._store, compiled.allows, most_facts=self._limits.cached_facts)
+        cache = Cache(self._store, compiled.allows, leads=compiled.leads, most_facts=self._limits.cached_facts)
         return _Version(compiled, cache, Index(version.schema, self._store, asks=self._limits.index_after))
 
     def _asking(self, version: _Version, facts: Facts, at: At, subject: Subject) -> Asking:
@@ -195,7 +204,7 @@ class Engine:
         plan = version.compiled.plan(object[0], permission, subject)
         if not plan.alive:
             return False
-        answers = version.cache.moment(at.revision).answers
+        answers = version.cache.answers(at.revision)
         key = plan, object[1], subject[1]
         if not facts.changed and (known := answers.get(key)) is not None:
             return known

@@ -56,7 +56,7 @@ class Facts:
         self.userset_rows: dict[Hashable, Row] = cache.usersets.rows if shared else {}
         self.holding_rows: dict[Hashable, Row] = cache.holdings.rows if shared else {}
         self.single_rows: dict[Hashable, Row] = cache.singles.rows if shared else {}
-        self.ways: dict[Hashable, Any] = cache.moment(at.revision).ways if shared else {}
+        self.ways: dict[Hashable, Any] = cache.ways(at.revision) if shared else {}
 
     @property
     def changed(self) -> bool:

@@ -9,6 +9,8 @@ from random_graph import CAVEATS, NOW
 
 from cupola.access.decision import Question, Verdict
 from cupola.access.engine.at import At
+from cupola.access.engine.cache import Cache
+from cupola.access.engine.compile import Compiled
 from cupola.access.engine.deadline import Deadline
 from cupola.access.engine.engine import Engine
 from cupola.access.errors import InvalidArgument, Late, RevisionGone, UnknownName
@@ -215,6 +217,53 @@ def test_depth_is_no_wall(permission, length):
         step = step.parts[0]
     assert str(step.relationship) == f"folder:{length}#viewer@user:ada"
     assert engine.expand(at, near, permission).object == near
+
+
+def test_a_long_way_is_kept_for_others_until_something_is_written():
+    links = [Relationship.parse(f"folder:{i}#parent@folder:{i + 1}") for i in range(20)]
+    grants = [f"folder:{i}#viewer@user:{i}" for i in range(21)] + ["folder:20#viewer@user:cat[one]"]
+    store = PlainStore(SCHEMA, [*links, *map(Relationship.parse, grants)])
+    engine = Engine(store, Limits())
+
+    def ask(folder, user, extra=(), context=None):
+        at = At(store.head(), store.version, NOW, context or {}, tuple(map(Relationship.parse, extra)))
+        found = engine.check(at, Object("folder", str(folder)), "view", Subject("user", str(user)))
+        return found[0].value if not found[1] else ",".join(found[1])
+
+    for first in (20, "eve"):
+        for start in (0, 10):
+            assert ask(start, first) == ("yes" if first == 20 else "no")
+            assert [ask(start, user) for user in range(21)] == ["no"] * start + ["yes"] * (21 - start)
+            assert ask(start, "eve") == "no"
+            assert (ask(start, "cat"), ask(start, "cat", context={"x": 1})) == ("x", "yes")
+            assert ask(start, "eve", extra=["folder:15#parent@folder:new", "folder:new#viewer@user:eve"]) == "yes"
+        store.put(Relationship.parse("folder:other#viewer@user:eve"))
+    store.put(Relationship.parse("folder:12#parent@folder:other"))
+    assert ask(0, "eve") == "yes"
+    store.drop(Relationship.parse("folder:12#parent@folder:other"), links[15])
+    assert (ask(0, "eve"), ask(0, 15), ask(0, 16)) == ("no", "yes", "no")
+
+
+def test_what_leads_nowhere_changes_no_way():
+    schema = dataclasses.replace(SCHEMA, definitions=(Definition("user"), *SCHEMA.definitions[1:]))
+    compiled = Compiled(schema, 100)
+    store = PlainStore(schema, [Relationship.parse(f"folder:{i}#parent@folder:{i + 1}") for i in range(9)])
+    cache = Cache(store, compiled.allows, leads=compiled.leads)
+
+    def ways():
+        cache.snapshot(store.head())
+        return cache.ways(store.head())
+
+    before, first = ways(), store.head()
+    store.put(Relationship.parse("folder:3#viewer@user:ada"))
+    assert ways() is before
+    for leading in ("folder:3#viewer@group:a#member", "folder:3#parent@folder:x"):
+        store.put(Relationship.parse(leading))
+        assert ways() is not before
+        before = ways()
+    store.drop(Relationship.parse("folder:3#parent@folder:x"))
+    assert ways() is not before
+    assert cache.ways(first) is not ways()
 
 
 @pytest.mark.parametrize(

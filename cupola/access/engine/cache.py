@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 from cupola.access.errors import RevisionGone
-from cupola.access.relation import WILDCARD, Object, Relationship, Subject
+from cupola.access.relation import WILDCARD, Filter, Object, Relationship, Subject
 from cupola.access.store.protocol import Snapshot, Store
 
 FOREVER = sys.maxsize
@@ -31,6 +31,8 @@ WIDE = 4096
 """Objects of one subject and relation, from which on they are looked up one by one."""
 HOT = 8
 """Lookups in an object's relation, after which all of it is read."""
+WHOLE = 16_384
+"""Relationships of an object's relation that are read at once; where there are more, each is looked up."""
 BATCH = 1000
 """Writes that are caught up with at a time."""
 STRIPES = 64
@@ -169,7 +171,7 @@ class Cache:
         self.usersets = Table(self._read_usersets, lambda value: len(value.relationships))
         self.holdings = Table(self._read_holdings, lambda value: len(value.ids))
         self.singles = Table(self._read_single, lambda _: 0)
-        self.wholes = Table(self._read_whole, len)
+        self.wholes = Table(self._read_whole, lambda value: 0 if value is None else len(value))
         self._tables = (self.subjects, self.usersets, self.holdings, self.singles, self.wholes)
 
     def snapshot(self, revision: int) -> Snapshot:
@@ -224,15 +226,18 @@ class Cache:
 
     def single(self, key: ForwardKey, subject: Subject, revision: int, snapshot: Snapshot) -> Relationship | None:
         """Returns the relationship of exactly this key; all of a relation that is often asked about is read at once."""
-        whole = self.wholes.rows.get(key)
-        if whole is not None and whole.since <= revision < whole.until and whole.value is not UNREAD:
-            return whole.value.get(subject)
+        row = self.wholes.rows.get(key)
+        if row is not None and row.since <= revision < row.until and row.value is not UNREAD:
+            if row.value is not None:
+                return row.value.get(subject)
+            return self.get(self.singles, (key, subject), revision, snapshot)
         asked, enough = self._lookups.get(key, (0, HOT))
         if asked >= enough:
-            value = self.get(self.wholes, key, revision, snapshot)
+            whole = self.get(self.wholes, key, revision, snapshot)
             # A relation that is written to often is read whole again only when that has paid.
-            self._lookups[key] = 0, max(HOT, len(value) // 4)
-            return value.get(subject)
+            self._lookups[key] = 0, max(HOT, (WHOLE if whole is None else len(whole)) // 4)
+            if whole is not None:
+                return whole.get(subject)
         if len(self._lookups) > MOST_TOUCHED:
             self._lookups.clear()
         self._lookups[key] = asked + 1, enough
@@ -316,6 +321,7 @@ class Cache:
         found = snapshot.find(Object(type, id), relation, subject)
         return found if found is not None and self.allows(found) else None
 
-    def _read_whole(self, snapshot: Snapshot, key: ForwardKey) -> dict[Subject, Relationship]:
+    def _read_whole(self, snapshot: Snapshot, key: ForwardKey) -> dict[Subject, Relationship] | None:
         type, id, relation = key
-        return {one.subject: one for one in snapshot.subjects(Object(type, id), relation) if self.allows(one)}
+        found = snapshot.read(Filter(type=type, id=id, relation=relation), limit=WHOLE + 1)
+        return None if len(found) > WHOLE else {one.subject: one for one in found if self.allows(one)}

@@ -80,6 +80,16 @@ def test_a_relation_that_is_often_asked_about_is_read_whole(store, engine):
     assert [one for one in store.reads if one[0] == "find"] == []
 
 
+def test_a_relation_too_wide_to_be_read_whole_is_not(store, engine, monkeypatch):
+    monkeypatch.setattr(cache, "WHOLE", 499)
+    store.put(*(fact(f"group:wide#member@user:u{i}") for i in range(500)))
+    for _ in range(2):
+        for i in range(1000):
+            found = engine.check(at(store), Object("group", "wide"), "member", Subject("user", f"u{i}"))[0]
+            assert (found is Verdict.YES) == (i < 500)
+    assert len([one for one in store.reads if one[0] == "find"]) > 2 * cache.HOT
+
+
 def test_memory_is_bounded(store, monkeypatch):
     monkeypatch.setattr(cache, "MOST_TOUCHED", 100)
     monkeypatch.setattr(cache, "MOST_REVISIONS", 20)

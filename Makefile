@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 NAME ?= train_cpu
 ARGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -15,7 +16,7 @@ WORK := $(VENV)/.installed-for-work
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
-	@echo '  Options: ARGS="..." is passed on; PYTHON=python3.12 VENV=.venv-3.12 chooses another Python.'
+	@echo '  Options: ARGS="..." is passed on; PYTHON=python3.12 VENV=.venv-3.12 chooses another Python; WORKERS=4 tests in as many processes.'
 
 install: $(USE)  ## install Cupola into .venv
 
@@ -23,10 +24,10 @@ quickstart: $(USE)  ## train a real model on real text in minutes, and use it
 	$(BIN)/cupola quickstart $(ARGS)
 
 test: $(WORK)  ## run the quick tests
-	$(BIN)/python -m pytest -m 'not slow and not gpu' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu' $(ARGS)
 
 test-all: $(WORK)  ## run every test, the slow ones too
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(WORK)  ## check style, format and types
 	$(BIN)/ruff check .

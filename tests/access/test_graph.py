@@ -9,6 +9,7 @@ import time
 import pytest
 
 from cupola.access import LATEST, Graph, Relationship, at_exactly, delete, touch
+from cupola.access.engine.check import Asking
 from cupola.access.errors import (
     AccessError,
     InvalidArgument,
@@ -78,15 +79,14 @@ class TestTime:
         time.sleep(0.4)
         assert [first.id, *(one.id for one in found)] == [f"m{i:02}" for i in range(20)]
 
-    def test_a_list_that_takes_too_long_is_no_shorter_list(self, models):
+    def test_a_list_that_takes_too_long_is_no_shorter_list(self, models, monkeypatch):
         bounded = models.within(0.2)
         _, found = bounded.lookup_resources("model", "safe", "user:ada")
         next(found)
-        engine = bounded._engine
-        slow, engine._ask = engine._ask, lambda *args: time.sleep(0.1) or slow(*args)
+        reaches = Asking.reaches
+        monkeypatch.setattr(Asking, "reaches", lambda *asked: time.sleep(0.1) or reaches(*asked))
         with pytest.raises(Late):
             list(found)
-        del engine._ask
 
 
 class TestSchemas:

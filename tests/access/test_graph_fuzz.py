@@ -13,8 +13,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import cases
 import pytest
+import random_graphs
 from compare import differences, shrunk
 from naive import Naive
 
@@ -28,7 +28,7 @@ from cupola.access.engine.members import Members
 @pytest.fixture(autouse=True)
 def moment(unchecked, monkeypatch):
     """All is asked at one time, before which some relationships have expired."""
-    monkeypatch.setattr(time, "time", lambda: cases.NOW)
+    monkeypatch.setattr(time, "time", lambda: random_graphs.NOW)
 
 
 def explore(start, stop):
@@ -72,14 +72,14 @@ def test_all_answers_over_ten_thousand_schemas(part):
 )
 def test_what_is_broken_is_found(monkeypatch, broken, name, instead):
     monkeypatch.setattr(broken, name, instead)
-    found = (one for seed in range(400) for one in differences(cases.make(random.Random(seed)), seed))
+    found = (one for seed in range(400) for one in differences(random_graphs.make(random.Random(seed)), seed))
     assert next(found, None)
 
 
 def test_what_is_found_is_made_small(monkeypatch):
     monkeypatch.setattr(Members, "exclusion", lambda self, other: self)
-    seed = next(seed for seed in range(400) if next(differences(cases.make(random.Random(seed)), seed), None))
-    small = shrunk(cases.make(random.Random(seed)), seed)
+    seed = next(seed for seed in range(400) if next(differences(random_graphs.make(random.Random(seed)), seed), None))
+    small = shrunk(random_graphs.make(random.Random(seed)), seed)
     assert sum(len(touched) for touched, _ in small.writes) <= 3
     assert " - " in small.text or " but not " in small.text
     assert small.dump("why").startswith("schema: |-")

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cases import IDS, NOW, Case, contexts, holds
 from naive import Naive, Value, both, either
+from random_graphs import IDS, NOW, Case, contexts, holds
 
 from cupola.access.consistency import at_exactly
 from cupola.access.decision import Question, Verdict

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 
-import cases
+import random_graphs
 from compare import differences, shrunk
 
 from cupola.access.engine.index import Index
@@ -23,9 +23,9 @@ def explore(seeds: range) -> str:
         return said
 
     Index.member_of_any = counted
-    time.time = lambda: cases.NOW
+    time.time = lambda: random_graphs.NOW
     for seed in seeds:
-        case = cases.make(random.Random(seed))
+        case = random_graphs.make(random.Random(seed))
         if next(differences(case, seed, tally), None):
             small = shrunk(case, seed)
             told = [str(one) for other in (seed, *range(8)) for one in differences(small, other)]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cupola.access.errors import StoreUnavailable
-from cupola.access.relation import WILDCARD, Filter, Must, Operation, Precondition, Relationship, Update
+from cupola.access.relation import WILDCARD, Filter, Must, Operation, Precondition, Relationship, Update, create
 from cupola.access.schema.model import Schema
 from cupola.access.store.database import Run, Transaction
 from cupola.access.store.kinds import Kind, Kinds
@@ -187,8 +187,8 @@ class Draft:
         self._delete(found)
         return len(found)
 
-    def load(self, relationships: Iterable[Relationship]) -> int:
-        """Adds many relationships and returns how many they were.
+    def load(self, relationships: Iterable[Relationship]) -> tuple[int, str]:
+        """Adds many relationships and returns how many they were and the changelog's text of them.
 
         Raises:
             AlreadyExists: one is there, or comes twice.
@@ -205,7 +205,10 @@ class Draft:
         count += self._fill(chunk)
         if index_last:
             transaction.run(subject_index(transaction.dialect))
-        return count
+        # To find what was created by reading all that there is pays only for a large load.
+        listed = count == len(chunk)
+        made = updates_text(self._kinds, [create(one) for one in chunk]) if listed else Operation.CREATE.value
+        return count, made
 
     def _fill(self, relationships: Sequence[Relationship]) -> int:
         self._learn(relationships)

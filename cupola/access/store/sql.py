@@ -25,8 +25,12 @@ from cupola.access.store.snapshot import SQLSnapshot
 
 Result = TypeVar("Result")
 
-_DERIVED = {Operation.CREATE.value: "created", Operation.DELETE.value: "deleted"}
-"""A change too large for the changelog has there only what was done; the rows say to what, by this column."""
+_DERIVED = {
+    Operation.CREATE.value: "created BETWEEN ? AND ?",
+    Operation.DELETE.value: "deleted > 0 AND deleted BETWEEN ? AND ?",
+}
+"""A change too large for the changelog has there only what was done; the rows say to what. Asked for a range, SQLite
+looks into the index of what was deleted at one place; asked for what equals, it reads the whole index."""
 
 
 class SQLStore:
@@ -136,8 +140,8 @@ class SQLStore:
                 raise StoreUnavailable("another write came between and the load cannot be done over; load again")
             begun = True
             draft = Draft(opened, self._number, self._state)
-            count = draft.load(relationships)
-            return draft.finish(Operation.CREATE.value)
+            count, made = draft.load(relationships)
+            return draft.finish(made)
 
         self._commit(work)
         return count
@@ -243,8 +247,8 @@ class SQLStore:
             return updates_of(kinds, text)
         rows = self._database.run(
             "SELECT kind, object, subject, caveat, expires FROM access_relationship"
-            f" WHERE tenant = ? AND {_DERIVED[text]} = ?",
-            (self._number, revision),
+            f" WHERE tenant = ? AND {_DERIVED[text]}",
+            (self._number, revision, revision),
         )
         found = (relationship_of(kinds, row[:3], *row[3:]) for row in rows)
         return tuple(Update(Operation(text), one) for one in sorted(found, key=lambda one: one.key))

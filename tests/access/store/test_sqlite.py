@@ -187,3 +187,17 @@ def test_looks_up_through_indexes(store):
     for sql, values in asked:
         plan = [row[3] for row in run(f"EXPLAIN QUERY PLAN {sql}", values)]
         assert all(step.startswith("SEARCH") for step in plan), plan
+
+
+def test_looks_up_what_a_revision_deleted(store, monkeypatch):
+    """The changelog of a mass deletion finds its rows at one place of the index, not among all that were ever there."""
+    store.write([touch(LINE), touch("doc:a#reader@group:g#member")])
+    store.delete(Filter(type="doc"))
+    asked = []
+    run = store._database.run
+    monkeypatch.setattr(store._database, "run", lambda sql, values: asked.append((sql, values)) or run(sql, values))
+    (change,) = store.changes(1)
+    assert len(change.updates) == 2
+    (sql, values) = next(one for one in asked if "access_relationship" in one[0])
+    (step,) = [row[3] for row in run(f"EXPLAIN QUERY PLAN {sql}", values)]
+    assert step.endswith("access_relationship_deleted (tenant=? AND deleted>? AND deleted<?)")

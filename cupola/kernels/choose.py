@@ -22,7 +22,7 @@ class Implementation:
     """One way to compute an operation.
 
     Args:
-        name: what a user types, such as "xla".
+        name: what a user types, such as "xla"; "cpu/avx2" is asked for by "cpu" too, which means the first that can.
         function: computes it; its arguments are the operation's.
         refuses: returns the reasons why it cannot honour these arguments; an empty list if it can.
     """
@@ -30,6 +30,10 @@ class Implementation:
     name: str
     function: Callable[..., Any]
     refuses: Callable[..., list[str]] = _refuses_nothing
+
+    def answers(self, asked: str) -> bool:
+        """Whether this is the implementation, or one of the kind, that was asked for."""
+        return asked in (self.name, self.name.split("/")[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +50,18 @@ class Operation:
             Unsupported: the named one is unknown or cannot honour the arguments; every reason is given.
         """
         names = [i.name for i in self.implementations]
-        if asked is not None and asked not in names:
+        if asked is not None and not any(i.answers(asked) for i in self.implementations):
             raise Unsupported(f"{self.name} has no implementation {asked!r}", remedy=did_you_mean(asked, names))
         reasons = {}
         for implementation in self.implementations:
-            if asked is None or implementation.name == asked:
+            if asked is None or implementation.answers(asked):
                 reasons[implementation.name] = implementation.refuses(*args, **kwargs)
                 if not reasons[implementation.name]:
                     return implementation
         listed = "; ".join(f"{name}: {', '.join(why)}" for name, why in reasons.items())
-        others = [i.name for i in self.implementations if i.name != asked and not i.refuses(*args, **kwargs)]
+        others = [
+            i.name for i in self.implementations if not (asked and i.answers(asked)) and not i.refuses(*args, **kwargs)
+        ]
         raise Unsupported(
             f"{self.name} cannot be computed as asked ({listed})",
             remedy=f"These can: {', '.join(others)}; or leave implementation out." if others else "",

@@ -7,9 +7,13 @@ ARGS ?=
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# By the environment too: it reaches the build, whose jaxlib must be the one that is installed.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip --quiet --disable-pip-version-check
 USE := $(VENV)/.installed
 WORK := $(VENV)/.installed-for-work
+# The native kernels: compiled by the installation where there is a compiler, and again when their code has changed.
+NATIVE := $(VENV)/.native
+CODE := $(wildcard cupola/kernels/*/*.cc cupola/kernels/*/*.h cupola/kernels/native/*.py)
 
 .PHONY: help install quickstart test test-all lint bench clean
 .DEFAULT_GOAL := help
@@ -18,15 +22,15 @@ help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo '  Options: ARGS="..." is passed on; PYTHON=python3.12 VENV=.venv-3.12 chooses another Python; WORKERS=4 tests in as many processes.'
 
-install: $(USE)  ## install Cupola into .venv
+install: $(NATIVE)  ## install Cupola into .venv
 
-quickstart: $(USE)  ## train a real model on real text in minutes, and use it
+quickstart: $(NATIVE)  ## train a real model on real text in minutes, and use it
 	$(BIN)/cupola quickstart $(ARGS)
 
-test: $(WORK)  ## run the quick tests
+test: $(WORK) $(NATIVE)  ## run the quick tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu' $(ARGS)
 
-test-all: $(WORK)  ## run every test, the slow ones too
+test-all: $(WORK) $(NATIVE)  ## run every test, the slow ones too
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(WORK)  ## check style, format and types
@@ -34,12 +38,12 @@ lint: $(WORK)  ## check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(USE)  ## measure against the peers; NAME=train_cpu chooses the bench
+bench: $(NATIVE)  ## measure against the peers; NAME=train_cpu chooses the bench
 	bench/setup $(NAME)
 	$(BIN)/python bench/$(NAME).py $(ARGS)
 
 clean:  ## remove what was installed and cached; runs/ stays
-	rm -rf .venv .venv-* .cache build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .venv-* .cache build dist *.egg-info cupola/kernels/native/lib .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is older than what it was made from only when that has changed: a second make installs nothing.
@@ -55,4 +59,8 @@ $(USE): pyproject.toml constraints.txt
 
 $(WORK): $(USE)
 	$(PIP) install --constraint constraints.txt --editable '.[serve,access,test,lint]'
+	@touch $@
+
+$(NATIVE): $(USE) $(CODE)
+	@$(BIN)/python -m cupola.kernels.native.build
 	@touch $@

@@ -1,7 +1,8 @@
 """Compiling the native kernels: one library a level of instructions, out of the `cpu.cc` of every operation.
 
 Not here: which library is used (`library.py`).
-Imports the standard library alone: the package's own build runs it where only jaxlib's headers are there.
+Imports the standard library alone: the package's own build runs it where only jaxlib's headers are there. As a
+program it brings a folder up to date, says so in one line, and never fails: without a library XLA serves.
 Invariant: a library can say what it was made from (`stamp`). Levels are libraries of their own and share no code: a
 linker that keeps one copy of a function could otherwise keep the one that an older processor cannot run.
 """
@@ -14,6 +15,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,9 @@ from cupola.kernels.native.level import Level
 
 HERE = Path(__file__).parent
 OPERATIONS = HERE.parent
+INSTALLED = HERE / "lib"
+"""Where the package's build leaves the libraries."""
+COMPILERS = ("c++", "g++", "clang++")
 PROCESSOR = "processor.so"
 FLAGS = (
     "-std=c++17",
@@ -57,11 +62,13 @@ def stamp() -> str:
     Raises:
         CannotBuild: jaxlib's headers are not there.
     """
+    interface = headers() / "xla" / "ffi" / "api" / "c_api.h"
+    if not interface.is_file():
+        raise CannotBuild(f"jaxlib came without its headers: there is no {interface}")
     made = hashlib.sha256(" ".join(FLAGS).encode())
     for path in [*sources(), *sorted(OPERATIONS.glob("*/*.h")), HERE / "processor.cc", HERE / "level.py"]:
         made.update(path.read_bytes())
-    header = (headers() / "xla" / "ffi" / "api" / "c_api.h").read_text()
-    made.update(repr(re.findall(r"#define XLA_FFI_API_M\w+ (\d+)", header)).encode())
+    made.update(repr(re.findall(r"#define XLA_FFI_API_M\w+ (\d+)", interface.read_text())).encode())
     return made.hexdigest()[:16]
 
 
@@ -77,22 +84,47 @@ def headers() -> Path:
     return Path(found.submodule_search_locations[0]) / "include"
 
 
-def build(folder: Path, levels: Sequence[Level] = tuple(Level), flags: Sequence[str] = ()) -> None:
+def own_folder() -> Path:
+    """Returns where `cupola kernels build` leaves the libraries of this code, and `cupola kernels tune` its results.
+
+    Raises:
+        CannotBuild: jaxlib's headers are not there.
+    """
+    return Path.home() / ".cache" / "cupola" / "kernels" / stamp()
+
+
+def is_current(folder: Path, levels: Sequence[Level] = tuple(Level)) -> bool:
+    """Returns whether a folder has the libraries of these levels, made from this code.
+
+    Raises:
+        CannotBuild: jaxlib's headers are not there.
+    """
+    wanted = stamp().encode()
+    paths = [folder / name_of(level) for level in levels]
+    there = (folder / PROCESSOR).is_file() and all(path.is_file() for path in paths)
+    return there and all(wanted in path.read_bytes() for path in paths)
+
+
+def build(
+    folder: Path,
+    levels: Sequence[Level] = tuple(Level),
+    flags: Sequence[str] = (),
+    compiler: str | None = None,
+) -> None:
     """Compiles the libraries of some levels into a folder; what was there stays if it fails.
 
     Args:
         flags: more of the compiler's, such as a sanitizer's.
+        compiler: its command; None takes the first that is here.
 
     Raises:
         CannotBuild: there is no compiler or no kernels for this processor, or the compiler fails.
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         raise CannotBuild(f"there are no native kernels for {platform.machine()}: XLA serves")
-    compiler = next(
-        filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")))), None
-    )
-    if compiler is None:
-        raise CannotBuild("no C++ compiler is here. On Debian and Ubuntu: apt install g++")
+    found = next(filter(None, map(shutil.which, [compiler] if compiler else COMPILERS)), None)
+    if found is None:
+        raise CannotBuild(f"there is no {compiler or 'C++ compiler'} here. On Debian and Ubuntu: apt install g++")
     code = "".join(f'#include "{path}"\n' for path in sources())
     code += '\nextern "C" __attribute__((visibility("default"))) const char* cupola_stamp() { return CUPOLA_STAMP; }\n'
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,10 +132,10 @@ def build(folder: Path, levels: Sequence[Level] = tuple(Level), flags: Sequence[
         unit = Path(made, "kernels.cc")
         unit.write_text(code)
         common = [*FLAGS, *flags, f"-I{OPERATIONS}", "-isystem", str(headers()), f'-DCUPOLA_STAMP="{stamp()}"']
-        commands = [[compiler, *FLAGS, str(HERE / "processor.cc"), "-o", f"{made}/{PROCESSOR}"]]
+        commands = [[found, *FLAGS, str(HERE / "processor.cc"), "-o", f"{made}/{PROCESSOR}"]]
         for level in levels:
             own = [*level.flags, f"-DCUPOLA_LEVEL={level.number}"]
-            commands.append([compiler, *common, *own, str(unit), "-o", f"{made}/{name_of(level)}"])
+            commands.append([found, *common, *own, str(unit), "-o", f"{made}/{name_of(level)}"])
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
             for path in workers.map(_run, commands):
                 os.replace(path, folder / Path(path).name)
@@ -115,3 +147,18 @@ def _run(command: list[str]) -> str:
         lines = "\n".join(told.stderr.strip().splitlines()[:20])
         raise CannotBuild(f"the compiler failed:\n  {' '.join(command)}\n{lines}")
     return command[-1]
+
+
+def bring_up_to_date(folder: Path) -> str:
+    """Compiles what a folder lacks, and returns one line that says how that went; it never fails."""
+    try:
+        if is_current(folder):
+            return "native kernels: up to date"
+        build(folder)
+    except (CannotBuild, OSError) as error:
+        return f"native kernels: not built, XLA serves: {error}"
+    return f"native kernels: built for {', '.join(level.value for level in Level)}"
+
+
+if __name__ == "__main__":
+    print(bring_up_to_date(Path(sys.argv[1]) if len(sys.argv) > 1 else INSTALLED))

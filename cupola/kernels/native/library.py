@@ -8,6 +8,7 @@ called: there is a reason instead, and XLA serves.
 import ctypes
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,11 @@ import jax
 from jaxtyping import Array
 
 from cupola.kernels.choose import Implementation
-from cupola.kernels.native.build import HERE, PROCESSOR, CannotBuild, name_of, stamp
+from cupola.kernels.native.build import INSTALLED, PROCESSOR, CannotBuild, name_of, own_folder, stamp
 from cupola.kernels.native.level import Level
 
-INSTALLED = HERE / "lib"
-"""Where the package's build leaves the libraries."""
 REMEDY = "Type: cupola kernels build"
-
-
-def own_folder() -> Path:
-    """Returns where `cupola kernels build` leaves the libraries of this code."""
-    return Path.home() / ".cache" / "cupola" / "kernels" / stamp()
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +52,10 @@ def find(folders: tuple[Path, ...] | None = None) -> Found:
         for folder in (own_folder(), INSTALLED) if folders is None else folders:
             if (folder / PROCESSOR).is_file():
                 found = _look(folder, wanted)
-            if found.libraries:
-                break
+                if found.libraries:
+                    return found
+                # What is there and cannot be used is worth a word; what is not there is told by `cupola doctor`.
+                LOG.warning("XLA serves: %s: %s", folder, found.reason)
     except CannotBuild as error:
         found = Found({}, None, str(error))
     return found

@@ -56,7 +56,9 @@ class for_platform(bdist_wheel):
 
     def run(self):
         self.run_command("build")
-        self.root_is_pure = not self.get_finalized_command("build_native").get_outputs()
+        made = bool(self.get_finalized_command("build_native").get_outputs())
+        self.root_is_pure = not made
+        self.distribution.has_ext_modules = lambda: made
         super().run()
 
     def get_tag(self):

@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": Later("cupola.command.evaluate", "evaluate"),
     "config": Later("cupola.command.config", "app"),
     "doctor": Later("cupola.command.doctor", "doctor"),
+    "kernels": Later("cupola.command.kernels", "app"),
     "fetch": Later("cupola.command.fetch", "fetch", "serve"),
     "serve": Later("cupola.command.serve", "serve", "serve"),
     "chat": Later("cupola.command.chat", "chat", "serve"),

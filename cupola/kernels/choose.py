@@ -1,16 +1,42 @@
 """Choosing an implementation of an operation: ask for one and get it or an error, or let it choose.
 
 An operation is a list of implementations, fastest first; the last is the reference, which honours
-everything. Invariant: an implementation either gives what the reference gives, within rounding, or
-says why it cannot; a named one is never replaced by another.
+everything. Among those that honour the arguments the fastest is chosen as it was measured at the nearest
+shapes (`measured.py`), and where nothing was measured the first of the list.
+Invariant: an implementation either gives what the reference gives, within rounding, or says why it cannot; a
+named one is never replaced by another; the same call is given the same one for as long as a process lives.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import jax
 
 from cupola.config.suggest import did_you_mean
 from cupola.core.errors import Unsupported
+from cupola.kernels import measured
+
+XLA = "xla"
+GAIN = 0.95
+"""What is chosen before XLA takes at most this share of its time: less of a gain may be chance."""
+_NAMED = jax.make_user_context(None)
+
+
+def using(implementation: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Returns a context in which each operation that is not asked for an implementation is asked for this one.
+
+    It is of this thread, and part of what compiled functions are kept by: a function that was compiled outside is
+    compiled anew inside, never mistaken. None: the choice is free again.
+
+        with using("reference"):
+            loss = step(state, batch)
+
+    Raises:
+        Unsupported: inside, by an operation that has no such implementation or none that honours its arguments.
+    """
+    return _NAMED(implementation)
 
 
 def _refuses_nothing(*_: Any, **__: Any) -> list[str]:
@@ -37,6 +63,33 @@ class Implementation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What became of one implementation in a choice.
+
+    Args:
+        reasons: why it cannot; none if it can.
+        seconds: what it took at the nearest shapes that were measured; None where it was not.
+    """
+
+    implementation: Implementation
+    reasons: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The implementation that was chosen, None where none can, and what was known of each.
+
+    Args:
+        nearest: the measurement that it was chosen by; None where there is none: the first that can was chosen.
+    """
+
+    chosen: Implementation | None
+    verdicts: tuple[Verdict, ...]
+    nearest: measured.Row | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Operation:
     """An operation and its implementations, the one to prefer first."""
 
@@ -44,21 +97,19 @@ class Operation:
     implementations: tuple[Implementation, ...]
 
     def choose(self, asked: str | None, *args: Any, **kwargs: Any) -> Implementation:
-        """Returns the implementation that was asked for, or the first that honours the arguments.
+        """Returns the implementation that was asked for, here or by `using`, or else the fastest that can.
 
         Raises:
             Unsupported: the named one is unknown or cannot honour the arguments; every reason is given.
         """
+        asked = _NAMED.value if asked is None else asked
         names = [i.name for i in self.implementations]
         if asked is not None and not any(i.answers(asked) for i in self.implementations):
             raise Unsupported(f"{self.name} has no implementation {asked!r}", remedy=did_you_mean(asked, names))
-        reasons = {}
-        for implementation in self.implementations:
-            if asked is None or implementation.answers(asked):
-                reasons[implementation.name] = implementation.refuses(*args, **kwargs)
-                if not reasons[implementation.name]:
-                    return implementation
-        listed = "; ".join(f"{name}: {', '.join(why)}" for name, why in reasons.items())
+        choice = self.weigh(asked, *args, **kwargs)
+        if choice.chosen is not None:
+            return choice.chosen
+        listed = "; ".join(f"{v.implementation.name}: {', '.join(v.reasons)}" for v in choice.verdicts)
         others = [
             i.name for i in self.implementations if not (asked and i.answers(asked)) and not i.refuses(*args, **kwargs)
         ]
@@ -67,6 +118,26 @@ class Operation:
             remedy=f"These can: {', '.join(others)}; or leave implementation out." if others else "",
         )
 
+    def weigh(self, asked: str | None, *args: Any, **kwargs: Any) -> Choice:
+        """Returns which of the implementations that were asked for is chosen, and why not the others."""
+        asked_for = [i for i in self.implementations if asked is None or i.answers(asked)]
+        reasons = {i.name: tuple(i.refuses(*args, **kwargs)) for i in asked_for}
+        able = [i for i in asked_for if not reasons[i.name]]
+        # One that can needs no table: the usual case where something is named.
+        nearest = measured.nearest(self.name, measured.call_of(args, kwargs)) if len(able) > 1 else None
+        seconds = nearest.seconds if nearest else {}
+        verdicts = tuple(Verdict(i, reasons[i.name], seconds.get(i.name)) for i in asked_for)
+        return Choice(_fastest(able, seconds), verdicts, nearest)
+
     def __call__(self, asked: str | None, *args: Any, **kwargs: Any) -> Any:
         """Computes with the implementation that `choose` returns."""
         return self.choose(asked, *args, **kwargs).function(*args, **kwargs)
+
+
+def _fastest(able: list[Implementation], seconds: Mapping[str, float]) -> Implementation | None:
+    timed = [i for i in able if i.name in seconds]
+    if not timed:
+        return able[0] if able else None
+    best = min(timed, key=lambda i: seconds[i.name])
+    compiled = next((i for i in timed if i.name == XLA), best)
+    return best if seconds[best.name] <= GAIN * seconds[compiled.name] else compiled

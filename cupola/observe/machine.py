@@ -92,8 +92,8 @@ def measure() -> Machine:
     memory = _memory_bytes()
     return Machine(
         platform=f"{platform.system()} {platform.machine()}",
-        processor=_processor(),
-        cores=_cores(),
+        processor=processor(),
+        cores=cores(),
         memory_bytes=memory,
         devices=tuple((kind, kinds.count(kind)) for kind in sorted(set(kinds))),
         device_memory_bytes=None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit"),
@@ -143,7 +143,8 @@ def _best_seconds(run: Callable[[], jax.Array]) -> float:
     return best
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Returns how many CPU cores this process may use."""
     # macOS and Windows have no sched_getaffinity: there every core may be used.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -158,7 +159,8 @@ def _memory_bytes() -> int:
     return total
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the CPU's name."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]

@@ -1,0 +1,47 @@
+"""Matrix products at the sizes of real models, with a weight in each form that is multiplied."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cupola.kernels.example import Example, normal, products_in
+from cupola.kernels.matmul.api import DOT
+from cupola.kernels.matmul.form import Grouped, Int8, Turned, Weight
+
+GROUP = 32
+ROWS = (1, 8, 32, 128)
+SERVED = tuple({"M": m, "K": k, "F": f} for k, f in ((576, 1536), (2048, 2048), (4096, 4096)) for m in ROWS)
+TRAINED = ({"M": 2048, "K": 512, "F": 1536}, {"M": 2048, "K": 1536, "F": 512})
+
+
+def _dense(dtype: str, K: int, F: int) -> Weight:
+    return normal(1, (K, F))
+
+
+def _turned(dtype: str, K: int, F: int) -> Weight:
+    return Turned(values=normal(1, (F, K), dtype), shape=(K, F))
+
+
+def _int8(dtype: str, K: int, F: int) -> Weight:
+    return Int8.quantize(normal(1, (K, F)))
+
+
+def _grouped(bits: int, dtype: str, K: int, F: int) -> Weight:
+    codes = jax.random.bits(jax.random.key(1), (F, K * bits // 8), jnp.uint8)
+    return Grouped(codes, normal(2, (F, -(-K // GROUP))), shape=(K, F), bits=bits, zero=2 ** (bits - 1))
+
+
+def _dot(weight: Callable[..., Weight], dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
+    return normal(0, (M, K)), weight(dtype, K, F), products_in(dtype), 1
+
+
+EXAMPLES = (
+    Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
+    *(
+        Example(DOT, partial(_dot, form), SERVED)
+        for form in (_turned, _int8, partial(_grouped, 4), partial(_grouped, 8))
+    ),
+)

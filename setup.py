@@ -45,7 +45,7 @@ class build_native(Command):
         return [str(path.relative_to(HERE)) for end in ("cc", "h") for path in sorted(rooms.glob(f"*/*.{end}"))]
 
     def get_outputs(self):
-        return [str(path) for path in sorted(self.folder.glob("*.so"))]
+        return [str(path) for path in sorted(self.folder.glob("*"))]
 
     def get_output_mapping(self):
         return {}

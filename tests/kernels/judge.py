@@ -103,12 +103,13 @@ def standard(case: Case) -> dict[str, tuple[tuple[np.ndarray, ...], tuple[float,
 
 
 @cache
-def results_of(case: Case, function: Callable[..., jax.Array]) -> dict[str, tuple[jax.Array, ...]]:
-    """Returns value and gradients of a function under each policy, in one compiled program."""
-    calls = {name: case.call(function, policy) for name, policy in POLICIES.items()}
-    return jax.jit(lambda given: {name: pull(calls[name], cotangent_of(case), *given[name]) for name in given})(
-        case.given()
-    )
+def results_of(
+    case: Case, function: Callable[..., jax.Array], names: tuple[str, ...] = tuple(POLICIES)
+) -> dict[str, tuple[jax.Array, ...]]:
+    """Returns value and gradients of a function under each of these policies, in one compiled program."""
+    calls = {name: case.call(function, POLICIES[name]) for name in names}
+    given = {name: arrays for name, arrays in case.given().items() if name in names}
+    return jax.jit(lambda given: {name: pull(calls[name], cotangent_of(case), *given[name]) for name in given})(given)
 
 
 def _last_place(true: np.ndarray, precision: Precision) -> float:

@@ -1,9 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
 import pytest
 from cases import OPERATIONS, TYPICAL
 
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import Unsupported
-from cupola.kernels.choose import Implementation, Operation
+from cupola.kernels.choose import Implementation, Operation, using
 
 
 def only_even(x):
@@ -61,3 +64,37 @@ def test_every_operation_refuses_a_name_that_it_lacks(operation):
     (case,) = [c for c in TYPICAL if c.operation is operation]
     with pytest.raises(Unsupported, match=f"^{operation.name} has no implementation 'xlaa'\nDid you mean 'xla'"):
         operation("xlaa", *case.arguments(case.given()["float32"], FLOAT32))
+
+
+def test_inside_a_context_what_names_nothing_is_named():
+    with using("reference"):
+        assert DOUBLE(None, 4) == ("reference", 8)
+        assert DOUBLE("shift", 4) == ("shift", 8)
+        with using(None):
+            assert DOUBLE(None, 4) == ("shift", 8)
+        with pytest.raises(Unsupported, match="no implementation 'reference'"):
+            PICKY(None, 4)
+    assert DOUBLE(None, 4) == ("shift", 8)
+
+
+def test_a_context_ends_with_an_error():
+    with pytest.raises(ZeroDivisionError), using("reference"):
+        _ = 1 / 0
+    assert DOUBLE(None, 4) == ("shift", 8)
+
+
+NAMED = Operation("named", tuple(Implementation(n, lambda x, k=k: x + k) for k, n in enumerate(["xla", "reference"])))
+
+
+def test_what_was_compiled_outside_is_compiled_anew_inside():
+    call = jax.jit(lambda x: NAMED(None, x))
+    scanned = jax.jit(lambda x: jax.lax.scan(jax.checkpoint(lambda c, _: (NAMED(None, c), None)), x, length=2)[0])
+    for _ in range(2):
+        assert (call(1.0), scanned(1.0)) == (1.0, 1.0)
+        with using("reference"):
+            assert (call(1.0), scanned(1.0)) == (2.0, 3.0)
+
+
+def test_a_context_is_of_its_thread():
+    with using("reference"), ThreadPoolExecutor(1) as other:
+        assert other.submit(DOUBLE, None, 4).result() == ("shift", 8)

@@ -12,8 +12,10 @@ from jax.sharding import NamedSharding
 from judge import POLICIES, complaints, cotangent_of, pull, results_of, standard
 
 from cupola.core.dtype import FLOAT32
+from cupola.core.errors import Unsupported
 from cupola.core.mesh import MeshShape
 from cupola.core.partition import Rules
+from cupola.kernels import operations as registry
 from cupola.kernels.attention import reference as attention
 from cupola.kernels.cross_entropy import reference as cross_entropy
 from cupola.kernels.gated import reference as gated
@@ -21,21 +23,44 @@ from cupola.kernels.gated.activation import Activation
 from cupola.kernels.matmul import reference as matmul
 from cupola.kernels.matmul.form import Grouped, Int8, LowRank
 from cupola.kernels.norm import reference as norm
+from cupola.kernels.paged.api import PAGED_ATTEND
 from cupola.kernels.rotary import reference as rotary
+
+OF_THEIR_OWN = {PAGED_ATTEND}
+"""Operations whose gradient nobody takes: what they are given stands with their own tests."""
 
 
 def pairs(cases):
     """Returns each case with each implementation of its operation."""
     return [
-        pytest.param(case, implementation.function, id=f"{case}-{implementation.name}")
+        pytest.param(case, implementation, id=f"{case}-{implementation.name}")
         for case in cases
         for implementation in case.operation.implementations
     ]
 
 
-@pytest.mark.parametrize(("case", "function"), pairs(CASES))
-def test_matches_the_plain_formula(case, function):
-    assert complaints(case, results_of(case, function)) == []
+def honoured(case, implementation):
+    """Returns the policies under which an implementation honours a case; where it honours none, the test ends here.
+
+    What it does not honour it has to refuse when it is asked for by name, with its reasons.
+    """
+    reasons = {}
+    for name, policy in POLICIES.items():
+        args = case.arguments(case.given()[name], policy)
+        reasons[name] = implementation.refuses(*args)
+        if reasons[name]:
+            with pytest.raises(Unsupported) as caught:
+                case.operation(implementation.name, *args)
+            assert all(reason in str(caught.value) for reason in reasons[name])
+    if all(reasons.values()):
+        pytest.skip(f"refused: {'; '.join(reasons['float32'])}")
+    return tuple(name for name, why in reasons.items() if not why)
+
+
+@pytest.mark.parametrize(("case", "implementation"), pairs(CASES))
+def test_matches_the_plain_formula(case, implementation):
+    names = honoured(case, implementation)
+    assert complaints(case, results_of(case, implementation.function, names)) == []
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
@@ -84,17 +109,19 @@ def both_ways(one, both):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("case", "function"), pairs(TYPICAL))
-def test_is_the_same_however_it_is_called(case, function, way):
+@pytest.mark.parametrize(("case", "implementation"), pairs(TYPICAL))
+def test_is_the_same_however_it_is_called(case, implementation, way):
+    name = honoured(case, implementation)[0]
     cases = case, case.nearby(3)
-    both = tuple(jnp.stack(each) for each in zip(*(c.given()["float32"] for c in cases), strict=True))
-    results = WAYS[way](case.call(function, FLOAT32), cotangent_of(case), both)
+    both = tuple(jnp.stack(each) for each in zip(*(c.given()[name] for c in cases), strict=True))
+    results = WAYS[way](case.call(implementation.function, POLICIES[name]), cotangent_of(case), both)
     for index, one in enumerate(cases):
-        assert complaints(one, {"float32": [r[index] for r in results]}) == []
+        assert complaints(one, {name: [r[index] for r in results]}) == []
 
 
-@pytest.mark.parametrize(("case", "function"), pairs(TYPICAL))
-def test_split_over_a_mesh_is_the_same(case, function):
+@pytest.mark.parametrize(("case", "implementation"), pairs(TYPICAL))
+def test_split_over_a_mesh_is_the_same(case, implementation):
+    names = honoured(case, implementation)
     mesh = MeshShape(data=4, tensor=2).build()
     rules = Rules()
     given = {
@@ -103,18 +130,20 @@ def test_split_over_a_mesh_is_the_same(case, function):
             for x, dims in zip(arrays, case.dims, strict=True)
         )
         for name, arrays in case.given().items()
+        if name in names
     }
-    assert len(given["float32"][0].addressable_shards) == 8
-    assert not given["float32"][0].sharding.is_fully_replicated
-    calls = {name: case.call(function, policy) for name, policy in POLICIES.items()}
+    assert len(given[names[0]][0].addressable_shards) == 8
+    assert not given[names[0]][0].sharding.is_fully_replicated
+    calls = {name: case.call(implementation.function, POLICIES[name]) for name in names}
     run = jax.jit(lambda given: {n: pull(calls[n], cotangent_of(case), *given[n]) for n in given})
     assert complaints(case, run(given)) == []
 
 
-@pytest.mark.parametrize(("case", "function"), pairs(TYPICAL))
-def test_the_same_call_gives_the_same_bits(case, function):
-    first = results_of(case, function)
-    second = results_of.__wrapped__(case, function)
+@pytest.mark.parametrize(("case", "implementation"), pairs(TYPICAL))
+def test_the_same_call_gives_the_same_bits(case, implementation):
+    names = honoured(case, implementation)
+    first = results_of(case, implementation.function, names)
+    second = results_of.__wrapped__(case, implementation.function, names)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
@@ -235,6 +264,10 @@ def test_a_broken_implementation_is_caught(broken):
     name, function = BROKEN[broken]
     (case,) = [c for c in CASES if (c.operation.name, c.name) == (operation, name)]
     assert complaints(case, results_of(case, function))
+
+
+def test_every_operation_has_cases_here_or_tests_of_its_own():
+    assert set(registry.OPERATIONS.values()) - set(OPERATIONS) == set(OF_THEIR_OWN)
 
 
 def test_every_operation_has_broken_copies():

@@ -3,13 +3,15 @@
 Not here: which library is used (`library.py`).
 Imports the standard library alone: the package's own build runs it where only jaxlib's headers are there. As a
 program it brings a folder up to date, says so in one line, and never fails: without a library XLA serves.
-Invariant: a library can say what it was made from (`stamp`). Levels are libraries of their own and share no code: a
+Invariant: beside libraries stands what they were made from (`stamp`) and what is in them, so that none that is stale,
+cut short or damaged is ever loaded: the loader itself would crash. Levels are libraries of their own and share no code: a
 linker that keeps one copy of a function could otherwise keep the one that an older processor cannot run.
 """
 
 import concurrent.futures
 import hashlib
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -28,6 +30,7 @@ INSTALLED = HERE / "lib"
 """Where the package's build leaves the libraries."""
 COMPILERS = ("c++", "g++", "clang++")
 PROCESSOR = "processor.so"
+MADE = "made.json"
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -99,10 +102,25 @@ def is_current(folder: Path, levels: Sequence[Level] = tuple(Level)) -> bool:
     Raises:
         CannotBuild: jaxlib's headers are not there.
     """
-    wanted = stamp().encode()
-    paths = [folder / name_of(level) for level in levels]
-    there = (folder / PROCESSOR).is_file() and all(path.is_file() for path in paths)
-    return there and all(wanted in path.read_bytes() for path in paths)
+    return {PROCESSOR, *map(name_of, levels)} <= made_in(folder, stamp())
+
+
+def made_in(folder: Path, wanted: str) -> set[str]:
+    """Returns the names of the libraries in a folder that are whole and were made from the code of a stamp.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    try:
+        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+        files = dict(made["files"]) if made["stamp"] == wanted else {}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return set()
+    return {name for name, whole in files.items() if (folder / name).is_file() and _digest(folder / name) == whole}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def build(
@@ -126,19 +144,23 @@ def build(
     if found is None:
         raise CannotBuild(f"there is no {compiler or 'C++ compiler'} here. On Debian and Ubuntu: apt install g++")
     code = "".join(f'#include "{path}"\n' for path in sources())
-    code += '\nextern "C" __attribute__((visibility("default"))) const char* cupola_stamp() { return CUPOLA_STAMP; }\n'
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as made:
         unit = Path(made, "kernels.cc")
         unit.write_text(code)
-        common = [*FLAGS, *flags, f"-I{OPERATIONS}", "-isystem", str(headers()), f'-DCUPOLA_STAMP="{stamp()}"']
+        common = [*FLAGS, *flags, f"-I{OPERATIONS}", "-isystem", str(headers())]
         commands = [[found, *FLAGS, str(HERE / "processor.cc"), "-o", f"{made}/{PROCESSOR}"]]
         for level in levels:
             own = [*level.flags, f"-DCUPOLA_LEVEL={level.number}"]
             commands.append([found, *common, *own, str(unit), "-o", f"{made}/{name_of(level)}"])
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
-            for path in workers.map(_run, commands):
-                os.replace(path, folder / Path(path).name)
+            paths = [Path(path) for path in workers.map(_run, commands)]
+        wanted = stamp()
+        files = {name: _digest(folder / name) for name in made_in(folder, wanted)}
+        files |= {path.name: _digest(path) for path in paths}
+        Path(made, MADE).write_text(json.dumps({"stamp": wanted, "files": files}, indent=1), encoding="utf-8")
+        for path in [*paths, Path(made, MADE)]:
+            os.replace(path, folder / path.name)
 
 
 def _run(command: list[str]) -> str:

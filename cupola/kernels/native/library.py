@@ -17,7 +17,7 @@ import jax
 from jaxtyping import Array
 
 from cupola.kernels.choose import Implementation
-from cupola.kernels.native.build import INSTALLED, PROCESSOR, CannotBuild, name_of, own_folder, stamp
+from cupola.kernels.native.build import INSTALLED, PROCESSOR, CannotBuild, made_in, name_of, own_folder, stamp
 from cupola.kernels.native.level import Level
 
 REMEDY = "Type: cupola kernels build"
@@ -63,21 +63,17 @@ def find(folders: tuple[Path, ...] | None = None) -> Found:
 
 def _look(folder: Path, wanted: str) -> Found:
     try:
+        there = made_in(folder, wanted)
+        if PROCESSOR not in there:
+            return Found({}, None, f"the native library was made from other code, or is damaged. {REMEDY}")
         number = ctypes.CDLL(str(folder / PROCESSOR)).cupola_level()
         if not number:
             return Found({}, None, "this processor has no AVX2: XLA serves")
         levels = list(Level)[:number]
-        paths = {level: folder / name_of(level) for level in levels}
-        libraries = {level: path for level, path in paths.items() if path.is_file() and _stamp_of(path) == wanted}
+        libraries = {level: folder / name_of(level) for level in levels if name_of(level) in there}
     except (OSError, AttributeError) as error:
         return Found({}, None, f"the native library cannot be loaded ({error}). {REMEDY}")
-    return Found(libraries, levels[-1], "" if libraries else f"the native library was made from other code. {REMEDY}")
-
-
-def _stamp_of(path: Path) -> str:
-    library = ctypes.CDLL(str(path))
-    library.cupola_stamp.restype = ctypes.c_char_p
-    return library.cupola_stamp().decode()
+    return Found(libraries, levels[-1], "" if libraries else f"the native library lacks {levels[-1].value}. {REMEDY}")
 
 
 def reasons(level: Level) -> list[str]:

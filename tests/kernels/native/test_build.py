@@ -1,0 +1,112 @@
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cupola.kernels.native import build
+from cupola.kernels.native.level import Level
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setattr(build, "COMPILERS", ("no-such-compiler",))
+
+
+def needs_compiler():
+    if platform.machine() != "x86_64" or not shutil.which("c++"):
+        pytest.skip("needs a C++ compiler and an x86-64")
+
+
+def test_without_a_compiler_the_remedy_is_told(tmp_path, no_compiler):
+    with pytest.raises(build.CannotBuild, match="no C\\+\\+ compiler here.*apt install g\\+\\+"):
+        build.build(tmp_path)
+    assert build.bring_up_to_date(tmp_path).startswith("native kernels: not built, XLA serves: there is no C++")
+    with pytest.raises(build.CannotBuild, match="there is no g--"):
+        build.build(tmp_path, compiler="g--")
+
+
+def test_another_processor_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(build.CannotBuild, match="no native kernels for aarch64"):
+        build.build(tmp_path)
+
+
+def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path):
+    needs_compiler()
+    there = tmp_path / build.name_of(Level.AVX2)
+    there.write_text("before")
+    with pytest.raises(build.CannotBuild, match="(?s)the compiler failed.*-Dnothing-like-it"):
+        build.build(tmp_path, [Level.AVX2], ["-Dnothing-like-it=1", "-Werror"])
+    assert there.read_text() == "before"
+
+
+def test_a_build_of_one_level_keeps_the_others(tmp_path):
+    needs_compiler()
+    build.build(tmp_path, [Level.AVX2])
+    assert build.is_current(tmp_path, [Level.AVX2])
+    assert not build.is_current(tmp_path)
+    build.build(tmp_path, [Level.AVX512])
+    assert build.is_current(tmp_path, [Level.AVX2, Level.AVX512])
+
+
+def test_a_second_build_compiles_nothing(tmp_path, monkeypatch):
+    needs_compiler()
+    assert not build.is_current(tmp_path)
+    assert build.bring_up_to_date(tmp_path) == "native kernels: built for avx2, avx512, avx512_bf16, amx"
+    assert {path.name for path in tmp_path.iterdir()} == {build.PROCESSOR, build.MADE, *map(build.name_of, Level)}
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert build.bring_up_to_date(tmp_path) == "native kernels: up to date"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DCHANGED"))
+    assert not build.is_current(tmp_path)
+
+
+@pytest.mark.parametrize("flag", Level.AMX.flags)
+def test_each_level_adds_flags_to_those_before(flag):
+    levels = [flag in level.flags for level in Level]
+    assert levels == sorted(levels)
+    assert levels[-1]
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_libraries_and_is_for_its_platform(tmp_path):
+    needs_compiler()
+    wheel = wheel_of(tmp_path)
+    names = zipfile.ZipFile(wheel).namelist()
+    assert wheel.name.endswith(f"-py3-none-linux_{platform.machine()}.whl")
+    inside = {name.removeprefix("cupola/kernels/") for name in names if name.startswith("cupola/kernels/")}
+    assert {f"native/lib/{build.name_of(level)}" for level in Level} <= inside
+    assert {"native/lib/processor.so", "native/kernel.h", "native/processor.cc", "norm/cpu.cc"} <= inside
+
+
+@pytest.mark.slow
+def test_without_a_compiler_a_wheel_is_for_every_platform(tmp_path):
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    wheel = wheel_of(tmp_path, PATH=str(empty))
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+
+
+def wheel_of(folder, **environment):
+    """Builds a wheel of a copy of the repository, with what is installed: no network."""
+    copy = folder / "copy"
+    copy.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, copy)
+    shutil.copytree(REPOSITORY / "cupola", copy / "cupola", ignore=shutil.ignore_patterns("lib", "__pycache__"))
+    pip = [sys.executable, "-m", "pip", "wheel", "-v", "--no-build-isolation", "--no-deps", "-w", folder / "made", "."]
+    done = subprocess.run(pip, cwd=copy, capture_output=True, text=True, env={**BARE, **environment})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "native kernels: " in done.stdout + done.stderr
+    (wheel,) = (folder / "made").glob("*.whl")
+    return wheel
+
+
+BARE = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

@@ -39,6 +39,19 @@ def using(implementation: str | None) -> contextlib.AbstractContextManager[Any]:
     return _NAMED(implementation)
 
 
+def keeping(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function as it would be called here and now, for another thread to call: it keeps what `using` named."""
+    named = _NAMED.value
+    if named is None:
+        return function
+
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        with using(named):
+            return function(*args, **kwargs)
+
+    return kept
+
+
 def _refuses_nothing(*_: Any, **__: Any) -> list[str]:
     return []
 

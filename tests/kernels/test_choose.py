@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import pytest
@@ -6,7 +7,7 @@ from cases import OPERATIONS, TYPICAL
 
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import Unsupported
-from cupola.kernels.choose import Implementation, Operation, using
+from cupola.kernels.choose import Implementation, Operation, keeping, using
 
 
 def only_even(x):
@@ -93,6 +94,16 @@ def test_what_was_compiled_outside_is_compiled_anew_inside():
         assert (call(1.0), scanned(1.0)) == (1.0, 1.0)
         with using("reference"):
             assert (call(1.0), scanned(1.0)) == (2.0, 3.0)
+
+
+def test_what_is_kept_is_used_in_another_thread():
+    assert keeping(DOUBLE) is DOUBLE
+    with using("reference"):
+        kept = keeping(partial(DOUBLE, None))
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(kept, 4).result() == ("reference", 8)
+    assert kept(4) == ("reference", 8)
+    assert DOUBLE(None, 4) == ("shift", 8)
 
 
 def test_a_context_is_of_its_thread():

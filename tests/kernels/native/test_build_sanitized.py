@@ -75,9 +75,11 @@ def test_no_kernel_does_what_is_undefined(environment, monkeypatch):
         pytest.skip(f"no native library: {find().reason}")
     monkeypatch.setenv("HOME", environment["HOME"])
     build.build(build.own_folder(), levels, FLAGS)
+    used = watched(environment, "-c", "from cupola.kernels.native import library; print(library.find().libraries)")
+    assert used.stdout.count(environment["HOME"]) == len(levels), used.stdout + used.stderr
     # Compilers are not watched.
     which = ["--ignore-glob=*/native/test_build*.py", "-m", "not slow and not gpu", "-k", "cpu or native"]
-    tests = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *which, "tests/kernels"]
+    tests = ["-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *which, "tests/kernels"]
     done = subprocess.run(
         [sys.executable, *map(str, tests)], cwd=REPOSITORY, capture_output=True, text=True, env=environment
     )

@@ -1,0 +1,34 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cupola.kernels.native.library import find
+
+REPOSITORY = Path(__file__).parents[3]
+BITS = REPOSITORY / "tests" / "kernels" / "bits.py"
+
+
+def bits(cores):
+    done = subprocess.run(
+        [sys.executable, BITS, str(cores)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_changes_no_bit():
+    if not find().libraries:
+        pytest.skip(f"no native library: {find().reason}")
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    one, two = bits(1), bits(2)
+    assert len(one) >= len(find().libraries)
+    assert one == two
+    assert len({line.split()[-1] for line in one}) > 1  # else the digits would be of nothing

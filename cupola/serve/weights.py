@@ -2,7 +2,8 @@
 
 Not here: the forms (`kernels/matmul/form.py`), quantized files (`interop/`).
 Invariant: what is stored otherwise, or not a matrix, stays as it is; the matrices are those of the
-model, rounded to the dtype in which the precision policy multiplies.
+model, rounded to the dtype in which the precision policy multiplies. A row's result is the same bits
+whatever other rows come with it.
 """
 
 from typing import Any
@@ -12,17 +13,24 @@ from jaxtyping import Array
 
 from cupola.core.module import Module, Tree
 from cupola.core.param import Param, Role
-from cupola.kernels.matmul import Turned
+from cupola.kernels.matmul import Packed, Turned, is_for
 from cupola.layers.repeat import unstacked
 from cupola.models.decoder import Decoder
 
 _turn = jax.jit(Turned.turn, static_argnums=(1, 2))
 """Made once: what it compiles for one layer serves the others."""
 
+_pack = jax.jit(Packed.pack, static_argnums=1)
+
 
 def for_serving(model: Decoder, params: Tree) -> Tree:
-    """Returns the parameters cut into layers, matrices turned and in the dtype of the products."""
-    return _formed(model, unstacked(model, params))
+    """Returns the parameters cut into layers, matrices packed for the native kernels; where there are none, turned."""
+    formed = _formed(model, unstacked(model, params))
+    if is_for(model.precision):
+        # The head's matrix is the largest that a step reads; tokens can be looked up in the packed one too.
+        name = "embedding" if model.head is None else "head"
+        formed[name] = {**formed[name], "table": _pack(formed[name]["table"].T, 1)}
+    return formed
 
 
 def _formed(module: Module, p: Any) -> Tree:
@@ -47,5 +55,5 @@ def _leaf(param: Param, held: Any, module: Module) -> Any:
         return held
     dtype = module.precision.compute
     if param.role is Role.HIDDEN:
-        return _turn(held, dtype, param.inputs)
+        return _pack(held, param.inputs) if is_for(module.precision) else _turn(held, dtype, param.inputs)
     return held.astype(dtype)

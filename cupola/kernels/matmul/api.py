@@ -9,10 +9,18 @@ from jaxtyping import Array, Float
 from cupola.core.dtype import Precision
 from cupola.core.errors import ShapeError
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.matmul import reference, xla
+from cupola.kernels.matmul import cpu, reference, xla
 from cupola.kernels.matmul.form import Int8, LowRank, Weight
+from cupola.kernels.native.library import implementations
 
-DOT = Operation("dot", (Implementation("xla", xla.dot), Implementation("reference", reference.dot)))
+DOT = Operation(
+    "dot",
+    (
+        *implementations(cpu.dot, cpu.refuses),
+        Implementation("xla", xla.dot),
+        Implementation("reference", reference.dot),
+    ),
+)
 
 
 def dot(

@@ -1,0 +1,122 @@
+"""Matrix products in native code, with weights in the packed forms.
+
+Not here: the forms (`packed.py`), products with other forms (`xla.py`).
+Invariant: at one level of instructions a row's bits are the same whatever other rows come with it.
+"""
+
+import math
+from functools import partial, singledispatch
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cupola.core.dtype import Precision
+from cupola.kernels.matmul import xla
+from cupola.kernels.matmul.form import Adapted, LowRank, Weight, dense
+from cupola.kernels.matmul.packed import Packed
+from cupola.kernels.native.level import Level
+from cupola.kernels.native.library import call, reasons
+
+NATIVE_BF16 = (Level.AVX512_BF16, Level.AMX)
+"""Levels that multiply bfloat16 without making it float32 first."""
+FORMATS = ("float32", "bfloat16")
+
+
+def dot(
+    x: Float[Array, "..."], weight: Weight, precision: Precision, contract: int, *, level: Level
+) -> Float[Array, "..."]:
+    """Returns x . weight, the base of an adapted weight by the native kernel and its adapter by the compiler."""
+    kept, summed = x.shape[: x.ndim - contract], x.shape[x.ndim - contract :]
+    flat = x.reshape(math.prod(kept), math.prod(summed))
+    base = _base(weight)
+    out = _product(base, flat, precision, level)
+    if base is not weight:
+        out = out + xla.adapter(weight, flat, precision)
+    return out.astype(precision.output).reshape(*kept, *base.shape[contract:])
+
+
+def refuses(x: Float[Array, "..."], weight: Weight, precision: Precision, contract: int, *, level: Level) -> list[str]:
+    """Returns why the native kernel cannot multiply so."""
+    base = _base(weight)
+    if not isinstance(base, Packed):
+        return [f"the weight is kept as {type(base).__name__}, and it takes Packed"]
+    found = [f"{name} is {dtype}" for name, dtype in _formats(x, precision) if dtype not in FORMATS]
+    return [f"{reason}, and it takes {' and '.join(FORMATS)}" for reason in found] + (
+        [f"the weight sums over {base.inputs} dims, and {contract} are asked for"] if base.inputs != contract else []
+    )
+
+
+def is_for(precision: Precision) -> bool:
+    """Returns whether packed weights are what this machine multiplies fastest with, under a policy that rounds to theirs."""
+    return precision.compute == jnp.bfloat16 and any(not reasons(level) for level in Level)
+
+
+def _formats(x: Float[Array, "..."], precision: Precision) -> list[tuple[str, str]]:
+    return [("x", x.dtype.name), ("compute", precision.compute.name)]
+
+
+def _base(weight: Weight) -> Weight:
+    return weight.base if isinstance(weight, Adapted | LowRank) else weight
+
+
+@singledispatch
+def _product(weight: Any, x: Float[Array, "N K"], precision: Precision, level: Level) -> Float[Array, "N F"]:
+    """Returns the product with the weight's matrix."""
+    raise NotImplementedError(type(weight).__name__)
+
+
+@_product.register
+def _(weight: Packed, x: Float[Array, "N K"], precision: Precision, level: Level):
+    return packed_product(weight.values, x, (weight.shape, weight.inputs), precision, level)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def packed_product(
+    values: Float[Array, "N P 16 2"],
+    x: Float[Array, "M K"],
+    form: tuple[tuple[int, ...], int],
+    precision: Precision,
+    level: Level,
+) -> Float[Array, "M F"]:
+    """Returns x times the matrix that values and form (shape, inputs) are the `Packed` form of."""
+    weight = Packed(values=values, shape=form[0], inputs=form[1])
+    return native_product(values[None], x, jnp.zeros((0,), jnp.int32), weight.sizes[1], precision, level)
+
+
+def native_product(
+    values: Float[Array, "E N P 16 2"],
+    x: Float[Array, "M K"],
+    sizes: Int[Array, " E"],
+    outputs: int,
+    precision: Precision,
+    level: Level,
+) -> Float[Array, "M F"]:
+    """Returns rows times packed matrices: `sizes` rows by each in turn; all by the first if there are no sizes."""
+    rounded = precision.compute == jnp.bfloat16
+    held = jnp.bfloat16 if rounded and level in NATIVE_BF16 else jnp.float32
+    results = (
+        jax.ShapeDtypeStruct((x.shape[0], outputs), jnp.float32),
+        # Memory for x as it is multiplied: XLA has it at hand, the kernel would have to ask the system.
+        jax.ShapeDtypeStruct((x.shape[0], 2 * values.shape[2]), held),
+    )
+    return call("dot_packed", level, results, x, values, sizes, rounded=np.bool_(rounded))[0]
+
+
+def _forward(values, x, form, precision, level):
+    return packed_product(values, x, form, precision, level), (values, x)
+
+
+def _backward(form, precision, level, kept, gradient):
+    values, x = kept
+
+    def plain(values: Array, x: Array) -> Array:
+        weight = Packed(values=values, shape=form[0], inputs=form[1])
+        return xla.matrix_product(x, dense(weight).reshape(weight.sizes), precision)
+
+    return jax.vjp(plain, values, x)[1](gradient)
+
+
+packed_product.defvjp(_forward, _backward)

@@ -10,3 +10,6 @@ from cupola.kernels.matmul.form import Turned as Turned
 from cupola.kernels.matmul.form import Weight as Weight
 from cupola.kernels.matmul.form import reshape as reshape
 from cupola.kernels.matmul.packed import Packed as Packed
+from cupola.kernels.matmul.packed import PackedGroups as PackedGroups
+from cupola.kernels.matmul.packed import group_of as group_of
+from cupola.kernels.matmul.packed import pack_groups as pack_groups

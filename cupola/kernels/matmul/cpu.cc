@@ -1,4 +1,5 @@
 // Products of matrices with packed weights.
+#include "matmul/groups.h"
 #include "matmul/panel.h"
 #include "matmul/tiles.h"
 
@@ -90,7 +91,84 @@ ffi::Error dot_packed(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::B
   return ffi::Error::Success();
 }
 
+template <int Bits, typename Scale>
+void multiply_grouped(ffi::ThreadPool& pool, const GroupTask<Scale>& task) {
+  const int64_t blocks = (task.columns + kColumns - 1) / kColumns, groups = task.inputs / task.group;
+  const int64_t at_once = task.count * task.inputs * task.columns < kSmall ? blocks : 8;
+  parallel(pool, at_once ? (blocks + at_once - 1) / at_once : 0, [&](int64_t piece) {
+    const int64_t b = piece * at_once;
+    GroupTask<Scale> part = task;
+    part.codes += b * kColumns * task.inputs * Bits / 8;
+    part.scales += b * groups * kColumns;
+    if (part.offsets) part.offsets += b * groups * kColumns;
+    part.out += b * kColumns;
+    part.columns -= b * kColumns;
+    multiply_groups<Bits>(part, std::min(at_once, blocks - b));
+  });
+}
+
+// x [rows, inputs] . codes [blocks, inputs * bits / 32, 16, 4] with scales (and offsets) [blocks, groups, 16].
+ffi::Error dot_grouped(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::U8> codes, ffi::AnyBuffer scales,
+                       ffi::AnyBuffer offsets, int32_t bits, int32_t zero, ffi::ResultBuffer<ffi::F32> out,
+                       ffi::Result<ffi::AnyBuffer> held, ffi::ResultBuffer<ffi::F32> row_scales,
+                       ffi::ResultBuffer<ffi::S32> row_sums) {
+  const int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], columns = out->dimensions()[1];
+  const int64_t groups = scales.dimensions()[1], group = groups ? inputs / groups : 0;
+  const bool half = scales.element_type() == ffi::DataType::F16, offset = offsets.element_count() > 0;
+  if ((groups && (group * groups != inputs || group % 8)) || columns > codes.dimensions()[0] * kColumns ||
+      codes.dimensions()[1] * 32 != inputs * bits || (offset && offsets.element_type() != scales.element_type()))
+    return ffi::Error::InvalidArgument("packed groups of another shape");
+  auto* kept = static_cast<Quads::Number*>(held->untyped_data());
+  const int64_t share = rows * inputs >= kSmall ? 8 : rows;
+  if (rows)
+    parallel(pool, (rows + share - 1) / share, [&](int64_t piece) {
+      for (int64_t r = piece * share; r < std::min(rows, (piece + 1) * share); ++r) {
+        const auto one = [&](const auto* from) {
+          quantize(from + r * inputs, inputs, std::max<int64_t>(group, 1), kept + r * inputs,
+                   row_scales->typed_data() + r * groups, row_sums->typed_data() + r * groups);
+        };
+        if (x.element_type() == ffi::DataType::BF16)
+          one(as_bfloat16(x.untyped_data()));
+        else
+          one(static_cast<const float*>(x.untyped_data()));
+      }
+    });
+  if (!groups) {
+    std::memset(out->untyped_data(), 0, size_t(rows * columns) * sizeof(float));
+    return ffi::Error::Success();
+  }
+  const auto run = [&](const auto* scale, const auto* added) {
+    const GroupTask<std::remove_const_t<std::remove_pointer_t<decltype(scale)>>> task{
+        {kept, row_scales->typed_data(), row_sums->typed_data()},
+        codes.typed_data(), scale, offset ? added : nullptr, out->typed_data(),
+        rows, inputs, group, columns, columns, zero};
+    if (bits == 8)
+      multiply_grouped<8>(pool, task);
+    else
+      multiply_grouped<4>(pool, task);
+  };
+  if (half)
+    run(static_cast<const uint16_t*>(scales.untyped_data()), static_cast<const uint16_t*>(offsets.untyped_data()));
+  else
+    run(static_cast<const float*>(scales.untyped_data()), static_cast<const float*>(offsets.untyped_data()));
+  return ffi::Error::Success();
+}
+
 }  // namespace
+
+CUPOLA_KERNEL(dot_grouped, dot_grouped,
+              ffi::Ffi::Bind()
+                  .Ctx<ffi::ThreadPool>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Arg<ffi::Buffer<ffi::U8>>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Attr<int32_t>("bits")
+                  .Attr<int32_t>("zero")
+                  .Ret<ffi::Buffer<ffi::F32>>()
+                  .Ret<ffi::AnyBuffer>()
+                  .Ret<ffi::Buffer<ffi::F32>>()
+                  .Ret<ffi::Buffer<ffi::S32>>());
 
 CUPOLA_KERNEL(dot_packed, dot_packed,
               ffi::Ffi::Bind()

@@ -5,8 +5,7 @@ Invariant: at one level of instructions a row's bits are the same whatever other
 """
 
 import math
-from functools import partial, singledispatch
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from cupola.core.dtype import Precision
 from cupola.kernels.matmul import xla
 from cupola.kernels.matmul.form import Adapted, LowRank, Weight, dense
-from cupola.kernels.matmul.packed import Packed
+from cupola.kernels.matmul.packed import Packed, PackedGroups, as_multiplied
 from cupola.kernels.native.level import Level
 from cupola.kernels.native.library import call, reasons
 
@@ -41,8 +40,8 @@ def dot(
 def refuses(x: Float[Array, "..."], weight: Weight, precision: Precision, contract: int, *, level: Level) -> list[str]:
     """Returns why the native kernel cannot multiply so."""
     base = _base(weight)
-    if not isinstance(base, Packed):
-        return [f"the weight is kept as {type(base).__name__}, and it takes Packed"]
+    if not isinstance(base, Packed | PackedGroups):
+        return [f"the weight is kept as {type(base).__name__}, and it takes Packed and PackedGroups"]
     found = [f"{name} is {dtype}" for name, dtype in _formats(x, precision) if dtype not in FORMATS]
     return [f"{reason}, and it takes {' and '.join(FORMATS)}" for reason in found] + (
         [f"the weight sums over {base.inputs} dims, and {contract} are asked for"] if base.inputs != contract else []
@@ -62,28 +61,26 @@ def _base(weight: Weight) -> Weight:
     return weight.base if isinstance(weight, Adapted | LowRank) else weight
 
 
-@singledispatch
-def _product(weight: Any, x: Float[Array, "N K"], precision: Precision, level: Level) -> Float[Array, "N F"]:
-    """Returns the product with the weight's matrix."""
-    raise NotImplementedError(type(weight).__name__)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _product(weight: Packed | PackedGroups, x: Float[Array, "N K"], precision: Precision, level: Level) -> Array:
+    """Returns the product with the weight's matrix, [N, F]."""
+    if isinstance(weight, PackedGroups):
+        return _group_product(weight, x, level)
+    return native_product(weight.values[None], x, jnp.zeros((0,), jnp.int32), weight.sizes[1], precision, level)
 
 
-@_product.register
-def _(weight: Packed, x: Float[Array, "N K"], precision: Precision, level: Level):
-    return packed_product(weight.values, x, (weight.shape, weight.inputs), precision, level)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def packed_product(
-    values: Float[Array, "N P 16 2"],
-    x: Float[Array, "M K"],
-    form: tuple[tuple[int, ...], int],
-    precision: Precision,
-    level: Level,
-) -> Float[Array, "M F"]:
-    """Returns x times the matrix that values and form (shape, inputs) are the `Packed` form of."""
-    weight = Packed(values=values, shape=form[0], inputs=form[1])
-    return native_product(values[None], x, jnp.zeros((0,), jnp.int32), weight.sizes[1], precision, level)
+def _group_product(weight: PackedGroups, x: Float[Array, "N K"], level: Level) -> Float[Array, "N F"]:
+    rows, groups = x.shape[0], weight.scales.shape[1]
+    results = (
+        jax.ShapeDtypeStruct((rows, weight.sizes[1]), jnp.float32),
+        # Memory for x as it is multiplied: whole numbers, a scale and a sum for each group.
+        jax.ShapeDtypeStruct(x.shape, jnp.int8 if level in NATIVE_BF16 else jnp.int16),
+        jax.ShapeDtypeStruct((rows, groups), jnp.float32),
+        jax.ShapeDtypeStruct((rows, groups), jnp.int32),
+    )
+    offsets = jnp.zeros((0,), weight.scales.dtype) if weight.offsets is None else weight.offsets
+    numbers = {"bits": np.int32(weight.bits), "zero": np.int32(weight.zero)}
+    return call("dot_grouped", level, results, x, weight.codes, weight.scales, offsets, **numbers)[0]
 
 
 def native_product(
@@ -105,18 +102,15 @@ def native_product(
     return call("dot_packed", level, results, x, values, sizes, rounded=np.bool_(rounded))[0]
 
 
-def _forward(values, x, form, precision, level):
-    return packed_product(values, x, form, precision, level), (values, x)
+def _forward(weight, x, precision, level):
+    return _product(weight, x, precision, level), (weight, x)
 
 
-def _backward(form, precision, level, kept, gradient):
-    values, x = kept
+def _backward(precision, level, kept, gradient):
+    def plain(weight: Weight, x: Array) -> Array:
+        return xla.matrix_product(as_multiplied(x, weight), dense(weight).reshape(weight.sizes), precision)
 
-    def plain(values: Array, x: Array) -> Array:
-        weight = Packed(values=values, shape=form[0], inputs=form[1])
-        return xla.matrix_product(x, dense(weight).reshape(weight.sizes), precision)
-
-    return jax.vjp(plain, values, x)[1](gradient)
+    return jax.vjp(plain, *kept)[1](gradient)
 
 
-packed_product.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)

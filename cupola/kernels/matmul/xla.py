@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from cupola.core.dtype import Precision
 from cupola.kernels.matmul.form import Adapted, Grouped, Int8, LowRank, Turned, Weight, dense
-from cupola.kernels.matmul.packed import Packed
+from cupola.kernels.matmul.packed import Packed, PackedGroups, as_multiplied
 from cupola.kernels.product import FEW_ROWS, contiguous, operand, product
 
 
@@ -51,6 +51,11 @@ def _(weight: Turned, x: Float[Array, "N K"], precision: Precision, contract: in
     # With fewer rows the compiler takes another way, of other speed and other bits.
     x = jnp.pad(x.astype(precision.compute), ((0, max(0, FEW_ROWS - rows)), (0, 0)))
     return product(x, weight.values.astype(precision.compute), (1, 1), precision)[:rows], weight.shape[contract:]
+
+
+@_product.register
+def _(weight: PackedGroups, x: Float[Array, "N K"], precision: Precision, contract: int):
+    return _product(dense(weight), as_multiplied(x, weight), precision, contract)
 
 
 @_product.register(Adapted)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 from cupola.core.module import Tree
 from cupola.interop.peft import Factors as Factors
 from cupola.interop.peft import by_layer
-from cupola.kernels.matmul import Adapted, Packed, Turned
+from cupola.kernels.matmul import Adapted, Packed, PackedGroups, Turned
 from cupola.serve.errors import InvalidRequest, NotFound
 
 
@@ -120,12 +120,12 @@ class Adapters:
         return jax.tree.map(choose, params, is_leaf=lambda x: isinstance(x, Adapted))
 
 
-def _base(weight: Any) -> Turned | Packed:
+def _base(weight: Any) -> Turned | Packed | PackedGroups:
     return weight.base if isinstance(weight, Adapted) else weight
 
 
 def _is_matrix(leaf: Any) -> bool:
-    return isinstance(leaf, Turned | Packed | Adapted)
+    return isinstance(leaf, Turned | Packed | PackedGroups | Adapted)
 
 
 def _matrices(params: Tree) -> Iterator[tuple[str, Any]]:
@@ -138,5 +138,7 @@ def _is_adaptable(path: str, leaf: Any) -> bool:
 
 
 def _map_matrices(function: Callable[[str, Any], Any], params: Tree) -> Tree:
-    leaves = [function(path, leaf) if _is_adaptable(path, leaf) else leaf for path, leaf in by_layer(params, _is_matrix)]
+    leaves = [
+        function(path, leaf) if _is_adaptable(path, leaf) else leaf for path, leaf in by_layer(params, _is_matrix)
+    ]
     return jax.tree.unflatten(jax.tree.structure(params, is_leaf=_is_matrix), leaves)

@@ -1,9 +1,9 @@
 """Parameters in the forms that a server multiplies fastest with.
 
 Not here: the forms (`kernels/matmul/form.py`), quantized files (`interop/`).
-Invariant: what is stored otherwise, or not a matrix, stays as it is; the matrices are those of the
-model, rounded to the dtype in which the precision policy multiplies. A row's result is the same bits
-whatever other rows come with it.
+Invariant: what is not a matrix stays as it is; the matrices are those of the model, rounded to the dtype
+in which the precision policy multiplies, and quantized ones the numbers of their files. Of what is packed
+or turned a row's result is the same bits whatever other rows come with it.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from cupola.core.module import Module, Tree
 from cupola.core.param import Param, Role
-from cupola.kernels.matmul import Packed, Turned, is_for
+from cupola.kernels.matmul import Grouped, Packed, Turned, group_of, is_for, pack_groups
 from cupola.layers.repeat import unstacked
 from cupola.models.decoder import Decoder
 
@@ -21,6 +21,7 @@ _turn = jax.jit(Turned.turn, static_argnums=(1, 2))
 """Made once: what it compiles for one layer serves the others."""
 
 _pack = jax.jit(Packed.pack, static_argnums=1)
+_pack_groups = jax.jit(pack_groups)
 
 
 def for_serving(model: Decoder, params: Tree) -> Tree:
@@ -51,6 +52,8 @@ def _formed(module: Module, p: Any) -> Tree:
 
 
 def _leaf(param: Param, held: Any, module: Module) -> Any:
+    if isinstance(held, Grouped) and is_for(module.precision) and group_of(held) is not None:
+        return _pack_groups(held)
     if not isinstance(held, Array) or not param.is_matrix:
         return held
     dtype = module.precision.compute

@@ -42,10 +42,10 @@ def refuses(x: Float[Array, "..."], weight: Weight, precision: Precision, contra
     base = _base(weight)
     if not isinstance(base, Packed | PackedGroups):
         return [f"the weight is kept as {type(base).__name__}, and it takes Packed and PackedGroups"]
-    found = [f"{name} is {dtype}" for name, dtype in _formats(x, precision) if dtype not in FORMATS]
-    return [f"{reason}, and it takes {' and '.join(FORMATS)}" for reason in found] + (
-        [f"the weight sums over {base.inputs} dims, and {contract} are asked for"] if base.inputs != contract else []
-    )
+    found = _formats(x, precision)
+    if base.inputs != contract:
+        found.append(f"the weight sums over {base.inputs} dims, and {contract} are asked for")
+    return found
 
 
 def is_for(precision: Precision) -> bool:
@@ -53,8 +53,11 @@ def is_for(precision: Precision) -> bool:
     return precision.compute == jnp.bfloat16 and any(not reasons(level) for level in Level)
 
 
-def _formats(x: Float[Array, "..."], precision: Precision) -> list[tuple[str, str]]:
-    return [("x", x.dtype.name), ("compute", precision.compute.name)]
+def _formats(x: Float[Array, "..."], precision: Precision) -> list[str]:
+    """Returns what is wrong with number formats."""
+    given = {"x": x.dtype.name, "compute": precision.compute.name}
+    allowed = " and ".join(FORMATS)
+    return [f"{what} is {name}, and it takes {allowed}" for what, name in given.items() if name not in FORMATS]
 
 
 def _base(weight: Weight) -> Weight:
@@ -114,3 +117,40 @@ def _backward(precision, level, kept, gradient):
 
 
 _product.defvjp(_forward, _backward)
+
+
+def dot_experts(
+    x: Float[Array, "N K"], weight: Packed, sizes: Int[Array, " E"], precision: Precision, *, level: Level
+) -> Float[Array, "N F"]:
+    """Returns each row times the packed matrix of its group."""
+    return _expert_product(weight, x, sizes.astype(jnp.int32), precision, level).astype(precision.output)
+
+
+def refuses_experts(
+    x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision, *, level: Level
+) -> list[str]:
+    """Returns why the native kernel cannot multiply so."""
+    if not isinstance(weight, Packed) or weight.values.ndim != 5:
+        return [f"the weights are kept as {type(weight).__name__}, and it takes a stack of Packed"]
+    return _formats(x, precision)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _expert_product(
+    weight: Packed, x: Float[Array, "N K"], sizes: Int[Array, " E"], precision: Precision, level: Level
+) -> Float[Array, "N F"]:
+    return native_product(weight.values, x, sizes, weight.sizes[1], precision, level)
+
+
+def _experts_forward(weight, x, sizes, precision, level):
+    return _expert_product(weight, x, sizes, precision, level), (weight, x, sizes)
+
+
+def _experts_backward(precision, level, kept, gradient):
+    def plain(weight: Weight, x: Array, sizes: Array) -> Array:
+        return xla.dot_experts(x, weight, sizes, precision)
+
+    return jax.vjp(plain, *kept)[1](gradient.astype(precision.output))
+
+
+_expert_product.defvjp(_experts_forward, _experts_backward)

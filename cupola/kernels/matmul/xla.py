@@ -9,7 +9,7 @@ from functools import partial, singledispatch
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cupola.core.dtype import Precision
 from cupola.kernels.matmul.form import Adapted, Grouped, Int8, LowRank, Turned, Weight, dense
@@ -102,3 +102,18 @@ def _weight_gradient(a: Float[Array, "N K"], g: Float[Array, "N F"], precision: 
 
 
 matrix_product.defvjp(_forward, _backward)
+
+
+def dot_experts(
+    x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision
+) -> Float[Array, "N F"]:
+    """Returns each row times the matrix of its group."""
+    exact = jax.lax.Precision.HIGHEST if precision.compute == jnp.float32 else None
+    out = jax.lax.ragged_dot(
+        x.astype(precision.compute),
+        dense(weight).astype(precision.compute),
+        sizes.astype(jnp.int32),
+        precision=exact,
+        preferred_element_type=precision.accumulate,
+    )
+    return out.astype(precision.output)

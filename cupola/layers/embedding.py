@@ -5,6 +5,7 @@ from jaxtyping import Array, Float, Int
 from cupola.config.value import bound
 from cupola.core.module import Module, Tree
 from cupola.core.param import FanIn, Initializer, Normal, Param, Role
+from cupola.kernels.matmul import Packed
 
 
 class Embedding(Module):
@@ -27,7 +28,9 @@ class Embedding(Module):
 
     def __call__(self, p: Tree, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Returns the row of each token, scaled."""
-        found = p["table"][tokens].astype(self.precision.output)
+        table = p["table"]
+        found = table.column(tokens) if isinstance(table, Packed) else table[tokens]
+        found = found.astype(self.precision.output)
         return found if self.scale == 1 else found * self.scale
 
     def flops(self, batch: int, length: int) -> int:

@@ -15,7 +15,7 @@ from cupola.core.errors import ShapeError
 from cupola.core.module import Module, Tree
 from cupola.core.record import record
 from cupola.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
-from cupola.kernels.matmul import Turned, dot
+from cupola.kernels.matmul import Packed, Turned, dot
 from cupola.layers.attention import Attention
 from cupola.layers.embedding import Embedding, Head
 from cupola.layers.norm import RMSNorm
@@ -100,7 +100,9 @@ class Decoder(Module):
     def logits(self, p: Tree, states: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Returns the logits of hidden states; for a batch's loss use `loss`, which never holds them all."""
         table = self.output_table(p)
-        return dot(states, Turned(values=table, shape=(self.width, self.vocabulary)), self.precision)
+        if not isinstance(table, Packed):
+            table = Turned(values=table, shape=(self.width, self.vocabulary))
+        return dot(states, table, self.precision)
 
     def loss(
         self,

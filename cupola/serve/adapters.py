@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 from cupola.core.module import Tree
 from cupola.interop.peft import Factors as Factors
 from cupola.interop.peft import by_layer
-from cupola.kernels.matmul import Adapted, Turned
+from cupola.kernels.matmul import Adapted, Packed, PackedGroups, Turned
 from cupola.serve.errors import InvalidRequest, NotFound
 
 
@@ -59,7 +59,7 @@ class Adapters:
         for path, (down, up) in factors.items():
             if path not in matrices:
                 raise InvalidRequest(f"the model has no matrix {path}", where=name, remedy="It is of another model.")
-            outputs, inputs = _base(matrices[path]).values.shape
+            inputs, outputs = _base(matrices[path]).sizes
             if down.shape[0] != inputs or up.shape[1] != outputs or down.shape[1] != up.shape[0]:
                 raise InvalidRequest(
                     f"{path} is {inputs} x {outputs}, its factors are {down.shape} and {up.shape}",
@@ -90,7 +90,7 @@ class Adapters:
 
         def attach(path: str, weight: Any) -> Any:
             base = _base(weight)
-            outputs, inputs = base.values.shape
+            inputs, outputs = base.sizes
             down = np.zeros((self.places, self.rank, inputs), np.float32)
             up = np.zeros((outputs, self.places, self.rank), np.float32)
             for number, factors in self._loaded.values():
@@ -98,11 +98,10 @@ class Adapters:
                     first, second = factors[path]
                     down[number - 1, : first.shape[1]] = first.T
                     up[:, number - 1, : second.shape[0]] = second.T
-            dtype = base.values.dtype
             return Adapted(
                 base=base,
-                down=jnp.asarray(down.reshape(-1, inputs), dtype),
-                up=jnp.asarray(up.reshape(outputs, -1), dtype),
+                down=jnp.asarray(down.reshape(-1, inputs), base.dtype),
+                up=jnp.asarray(up.reshape(outputs, -1), base.dtype),
                 chosen=jnp.zeros((1, self.places * self.rank)),
                 rank=self.rank,
             )
@@ -121,18 +120,25 @@ class Adapters:
         return jax.tree.map(choose, params, is_leaf=lambda x: isinstance(x, Adapted))
 
 
-def _base(weight: Any) -> Turned:
+def _base(weight: Any) -> Turned | Packed | PackedGroups:
     return weight.base if isinstance(weight, Adapted) else weight
 
 
 def _is_matrix(leaf: Any) -> bool:
-    return isinstance(leaf, Turned | Adapted)
+    return isinstance(leaf, Turned | Packed | PackedGroups | Adapted)
 
 
 def _matrices(params: Tree) -> Iterator[tuple[str, Any]]:
-    return ((path, leaf) for path, leaf in by_layer(params, _is_matrix) if _is_matrix(leaf))
+    return ((path, leaf) for path, leaf in by_layer(params, _is_matrix) if _is_adaptable(path, leaf))
+
+
+def _is_adaptable(path: str, leaf: Any) -> bool:
+    """Whether a leaf is a matrix of a layer: a table of embeddings may be packed too."""
+    return _is_matrix(leaf) and path.partition(".")[0].isdigit()
 
 
 def _map_matrices(function: Callable[[str, Any], Any], params: Tree) -> Tree:
-    leaves = [function(path, leaf) if _is_matrix(leaf) else leaf for path, leaf in by_layer(params, _is_matrix)]
+    leaves = [
+        function(path, leaf) if _is_adaptable(path, leaf) else leaf for path, leaf in by_layer(params, _is_matrix)
+    ]
     return jax.tree.unflatten(jax.tree.structure(params, is_leaf=_is_matrix), leaves)

@@ -4,15 +4,32 @@ Not here: forms (`form.py`), attention's products of activations (`attention/`).
 Invariant: a weight's form changes the cost of a product, never its meaning.
 """
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cupola.core.dtype import Precision
 from cupola.core.errors import ShapeError
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.matmul import reference, xla
+from cupola.kernels.matmul import cpu, reference, xla
 from cupola.kernels.matmul.form import Int8, LowRank, Weight
+from cupola.kernels.matmul.packed import Packed
+from cupola.kernels.native.library import implementations
 
-DOT = Operation("dot", (Implementation("xla", xla.dot), Implementation("reference", reference.dot)))
+DOT = Operation(
+    "dot",
+    (
+        *implementations(cpu.dot, cpu.refuses),
+        Implementation("xla", xla.dot),
+        Implementation("reference", reference.dot),
+    ),
+)
+DOT_EXPERTS = Operation(
+    "dot_experts",
+    (
+        *implementations(cpu.dot_experts, cpu.refuses_experts),
+        Implementation("xla", xla.dot_experts),
+        Implementation("reference", reference.dot_experts),
+    ),
+)
 
 
 def dot(
@@ -45,6 +62,38 @@ def dot(
             remedy=f"Pass activations whose last {contract} dims are {shape[:contract]}.",
         )
     return DOT(implementation, x, weight, precision, contract)
+
+
+def dot_experts(
+    x: Float[Array, "N K"],
+    weight: Weight,
+    sizes: Int[Array, " E"],
+    precision: Precision,
+    *,
+    implementation: str | None = None,
+) -> Float[Array, "N F"]:
+    """Returns rows that stand in groups, each times the matrix of its group; rows beyond all groups are zero.
+
+    Args:
+        x: rows, sorted by expert.
+        weight: matrices [E, K, F], an array or a stack of `Packed`.
+        sizes: how many rows each expert has.
+        precision: operands in `compute`, sums in `accumulate`, the result in `output`.
+
+    Raises:
+        ShapeError: the dims summed over disagree, or there are not as many sizes as matrices.
+        Unsupported: an implementation was named that cannot honour the form.
+
+    Cost: 2*N*K*F FLOPs for N rows. Numerics: natively a row's bits do not depend on the other rows.
+    """
+    experts, inputs = (weight.values.shape[0], weight.shape[0]) if isinstance(weight, Packed) else weight.shape[:2]
+    if x.shape[1] != inputs or sizes.shape != (experts,):
+        raise ShapeError(
+            f"activations {x.shape} with {sizes.shape[0]} sizes do not go with {experts} matrices of {inputs} inputs",
+            where="dot_experts",
+            remedy=f"Pass activations of [N, {inputs}] and {experts} sizes.",
+        )
+    return DOT_EXPERTS(implementation, x, weight, sizes, precision)
 
 
 def shape_of(weight: Weight) -> tuple[int, ...]:

@@ -87,6 +87,17 @@ class Turned:
         flat = weight.reshape(math.prod(weight.shape[:inputs]), -1)
         return cls(values=flat.astype(dtype).T, shape=tuple(weight.shape))
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many numbers K and F are."""
+        outputs, inputs = self.values.shape
+        return inputs, outputs
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """In which it is multiplied."""
+        return self.values.dtype
+
 
 @record
 class LowRank:

@@ -2,13 +2,28 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cupola.core.dtype import Precision
 from cupola.kernels.matmul.form import Weight, dense
+from cupola.kernels.matmul.packed import as_multiplied
 
 
 def dot(x: Float[Array, "..."], weight: Weight, precision: Precision, contract: int) -> Float[Array, "..."]:
     """Returns x . weight, summed over the last `contract` dims of x and the first of the weight."""
-    wide, matrix = x.astype(jnp.float32), dense(weight).astype(jnp.float32)
+    flat = as_multiplied(x.reshape(*x.shape[: x.ndim - contract], -1), weight).reshape(x.shape)
+    wide, matrix = flat.astype(jnp.float32), dense(weight).astype(jnp.float32)
     return jnp.tensordot(wide, matrix, contract, precision=jax.lax.Precision.HIGHEST).astype(precision.output)
+
+
+def dot_experts(
+    x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision
+) -> Float[Array, "N F"]:
+    """Returns each row times the matrix of its group."""
+    matrices = dense(weight).astype(jnp.float32)
+    owner = jnp.searchsorted(jnp.cumsum(sizes), jnp.arange(x.shape[0]), side="right")
+    out = jnp.zeros((x.shape[0], matrices.shape[2]))
+    for expert, matrix in enumerate(matrices):
+        product = jnp.dot(x.astype(jnp.float32), matrix, precision=jax.lax.Precision.HIGHEST)
+        out = jnp.where((owner == expert)[:, None], product, out)
+    return out.astype(precision.output)

@@ -9,10 +9,11 @@ from functools import partial, singledispatch
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cupola.core.dtype import Precision
 from cupola.kernels.matmul.form import Adapted, Grouped, Int8, LowRank, Turned, Weight, dense
+from cupola.kernels.matmul.packed import Packed, PackedGroups, as_multiplied
 from cupola.kernels.product import FEW_ROWS, contiguous, operand, product
 
 
@@ -29,7 +30,7 @@ def _product(
     weight: Weight, x: Float[Array, "N K"], precision: Precision, contract: int
 ) -> tuple[Float[Array, "N F"], tuple[int, ...]]:
     """Returns the product with the weight's matrix and the shape of its output dims."""
-    return _matrix_product(x, weight.reshape(x.shape[1], -1), precision), weight.shape[contract:]
+    return matrix_product(x, weight.reshape(x.shape[1], -1), precision), weight.shape[contract:]
 
 
 @_product.register
@@ -38,8 +39,9 @@ def _(weight: Int8, x: Float[Array, "N K"], precision: Precision, contract: int)
     return out * jax.lax.broadcast_in_dim(weight.scales, out.shape, (1,)), shape
 
 
-@_product.register
-def _(weight: Grouped, x: Float[Array, "N K"], precision: Precision, contract: int):
+@_product.register(Grouped)
+@_product.register(Packed)
+def _(weight: Grouped | Packed, x: Float[Array, "N K"], precision: Precision, contract: int):
     return _product(dense(weight), x, precision, contract)
 
 
@@ -52,22 +54,28 @@ def _(weight: Turned, x: Float[Array, "N K"], precision: Precision, contract: in
 
 
 @_product.register
-def _(weight: Adapted, x: Float[Array, "N K"], precision: Precision, contract: int):
+def _(weight: PackedGroups, x: Float[Array, "N K"], precision: Precision, contract: int):
+    return _product(dense(weight), as_multiplied(x, weight), precision, contract)
+
+
+@_product.register(Adapted)
+@_product.register(LowRank)
+def _(weight: Adapted | LowRank, x: Float[Array, "N K"], precision: Precision, contract: int):
     base, shape = _product(weight.base, x, precision, contract)
+    return base + adapter(weight, x, precision), shape
+
+
+def adapter(weight: Adapted | LowRank, x: Float[Array, "N K"], precision: Precision) -> Float[Array, "N F"]:
+    """Returns what a weight's adapters add to the product with its base."""
+    if isinstance(weight, LowRank):
+        return weight.scale * matrix_product(matrix_product(x, weight.down, precision), weight.up, precision)
     inner, _ = _product(Turned(values=weight.down, shape=weight.down.shape[::-1]), x, precision, 1)
-    added, _ = _product(Turned(values=weight.up, shape=weight.up.shape[::-1]), inner * weight.chosen, precision, 1)
-    return base + added, shape
-
-
-@_product.register
-def _(weight: LowRank, x: Float[Array, "N K"], precision: Precision, contract: int):
-    base, shape = _product(weight.base, x, precision, contract)
-    inner = _matrix_product(x, weight.down, precision)
-    return base + weight.scale * _matrix_product(inner, weight.up, precision), shape
+    return _product(Turned(values=weight.up, shape=weight.up.shape[::-1]), inner * weight.chosen, precision, 1)[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _matrix_product(x: Float[Array, "N K"], w: Float[Array, "K F"], precision: Precision) -> Float[Array, "N F"]:
+def matrix_product(x: Float[Array, "N K"], w: Float[Array, "K F"], precision: Precision) -> Float[Array, "N F"]:
+    """Returns the product of two matrices, with a gradient whose products keep the fast path."""
     rows = x.shape[0]
     return product(operand(x, precision, rows), operand(w, precision, rows), (1, 0), precision)
 
@@ -93,4 +101,19 @@ def _weight_gradient(a: Float[Array, "N K"], g: Float[Array, "N F"], precision: 
     return contiguous(product(contiguous(g.T), a, (1, 0), precision)).T
 
 
-_matrix_product.defvjp(_forward, _backward)
+matrix_product.defvjp(_forward, _backward)
+
+
+def dot_experts(
+    x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision
+) -> Float[Array, "N F"]:
+    """Returns each row times the matrix of its group."""
+    exact = jax.lax.Precision.HIGHEST if precision.compute == jnp.float32 else None
+    out = jax.lax.ragged_dot(
+        x.astype(precision.compute),
+        dense(weight).astype(precision.compute),
+        sizes.astype(jnp.int32),
+        precision=exact,
+        preferred_element_type=precision.accumulate,
+    )
+    return out.astype(precision.output)

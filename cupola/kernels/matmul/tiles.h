@@ -1,0 +1,155 @@
+// Products of bfloat16 with tiles (AMX): 16 or 32 rows with 16 packed columns at a time.
+//
+// A tile's row depends on no other row, so a row's bits are the same whatever the other rows.
+#pragma once
+
+#include "matmul/panel.h"
+
+#if CUPOLA_LEVEL >= 4
+namespace cupola::matmul {
+namespace {
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t bytes[16] = {};
+  uint8_t rows[16] = {};
+  void set(int tile, int64_t count) {
+    bytes[tile] = 64;
+    rows[tile] = uint8_t(count);
+  }
+};
+
+// Tiles are this thread's from here to the end of the scope.
+class Tiles {
+ public:
+  // 0 to 3 are sums. Up to 16 rows: 4 holds x, the others weights. More: 4 and 5 hold x, 6 and 7 weights.
+  explicit Tiles(int64_t rows) {
+    TileConfig config;
+    const int64_t first = std::min<int64_t>(rows, 16), second = rows - first;
+    for (int tile = 0; tile < 8; ++tile) config.set(tile, 16);
+    for (int tile : {0, 1, 4}) config.set(tile, first);
+    for (int tile : {2, 3}) config.set(tile, second ? second : first);
+    if (second) config.set(5, second);
+    // GCC 12 believes that only the first bytes are read, and would not write the others.
+    __asm__ volatile("" : : "r"(&config) : "memory");
+    _tile_loadconfig(&config);
+  }
+  ~Tiles() { _tile_release(); }
+  Tiles(const Tiles&) = delete;
+  Tiles& operator=(const Tiles&) = delete;
+};
+
+#define CUPOLA_PUT(tile, rows, to, columns)                                                              \
+  if ((columns) >= kColumns) {                                                                           \
+    _tile_stored(tile, (to), size_t(task.stride) * sizeof(float));                                       \
+  } else if ((columns) > 0) {                                                                            \
+    float all[16 * kColumns];                                                                            \
+    _tile_stored(tile, all, kColumns * sizeof(float));                                                   \
+    for (int64_t r = 0; r < (rows); ++r)                                                                 \
+      std::memcpy((to) + r * task.stride, all + r * kColumns, size_t(columns) * sizeof(float));          \
+  }
+
+// Up to 16 rows with up to four blocks.
+inline void flat(const Task<bfloat16>& task, int64_t blocks) {
+  const int64_t block = task.depth * kColumns;
+  const size_t row = size_t(task.depth) * sizeof(bfloat16);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t k = 0; k < task.depth; k += kDepth) {
+    const bfloat16* from = task.weight + k * kColumns;
+    _tile_loadd(4, task.x + k, row);
+    _tile_loadd(5, from, 64);
+    _tile_dpbf16ps(0, 4, 5);
+    if (blocks < 2) continue;
+    _tile_loadd(6, from + block, 64);
+    _tile_dpbf16ps(1, 4, 6);
+    if (blocks < 3) continue;
+    _tile_loadd(7, from + 2 * block, 64);
+    _tile_dpbf16ps(2, 4, 7);
+    if (blocks < 4) continue;
+    _tile_loadd(5, from + 3 * block, 64);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  CUPOLA_PUT(0, task.rows, task.out, task.columns);
+  if (blocks > 1) CUPOLA_PUT(1, task.rows, task.out + kColumns, task.columns - kColumns);
+  if (blocks > 2) CUPOLA_PUT(2, task.rows, task.out + 2 * kColumns, task.columns - 2 * kColumns);
+  if (blocks > 3) CUPOLA_PUT(3, task.rows, task.out + 3 * kColumns, task.columns - 3 * kColumns);
+}
+
+// 17 to 32 rows with one or two blocks, over the inputs from `begin` to `end`; what came before is in `out`.
+inline void tall(const Task<bfloat16>& task, int64_t blocks, int64_t begin, int64_t end) {
+  const int64_t block = task.depth * kColumns;
+  const size_t row = size_t(task.depth) * sizeof(bfloat16), line = size_t(task.stride) * sizeof(float);
+  const bfloat16* below = task.x + 16 * task.depth;
+  float* under = task.out + 16 * task.stride;
+  if (begin) {
+    _tile_loadd(0, task.out, line);
+    _tile_loadd(1, task.out + kColumns, line);
+    _tile_loadd(2, under, line);
+    _tile_loadd(3, under + kColumns, line);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t k = begin; k < end; k += kDepth) {
+    const bfloat16* from = task.weight + k * kColumns;
+    _tile_loadd(6, from, 64);
+    _tile_loadd(4, task.x + k, row);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(5, below + k, row);
+    _tile_dpbf16ps(2, 5, 6);
+    if (blocks < 2) continue;
+    _tile_loadd(7, from + block, 64);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  CUPOLA_PUT(0, 16, task.out, task.columns);
+  CUPOLA_PUT(2, task.rows - 16, under, task.columns);
+  if (blocks > 1) CUPOLA_PUT(1, 16, task.out + kColumns, task.columns - kColumns);
+  if (blocks > 1) CUPOLA_PUT(3, task.rows - 16, under + kColumns, task.columns - kColumns);
+}
+
+#undef CUPOLA_PUT
+
+// The part of a task from a row and a block on.
+inline Task<bfloat16> piece(const Task<bfloat16>& task, int64_t row, int64_t rows, int64_t block) {
+  return {task.x + row * task.depth,
+          task.weight + block * task.depth * kColumns,
+          task.out + row * task.stride + block * kColumns,
+          rows,
+          task.depth,
+          task.columns - block * kColumns,
+          task.stride};
+}
+
+// Rows `at` to `end`, 32 at a time (or all, if they are fewer), with all blocks.
+inline void multiply_tall(const Task<bfloat16>& task, int64_t blocks, int64_t at, int64_t end) {
+  constexpr int64_t kNear = 512;  // Inputs of two blocks that stay in the first cache while rows pass.
+  const int64_t rows = std::min<int64_t>(32, end - at);
+  const Tiles tiles(rows);
+  for (int64_t b = 0; b < blocks; b += 2) {
+    const bool whole = blocks - b >= 2 && task.columns - b * kColumns >= 2 * kColumns;
+    const int64_t near = whole && end - at > 32 ? kNear : task.depth;
+    for (int64_t k = 0; k < task.depth; k += near)
+      for (int64_t r = at; r < end; r += 32)
+        tall(piece(task, r, rows, b), std::min<int64_t>(2, blocks - b), k, std::min(task.depth, k + near));
+  }
+}
+
+// All rows with all blocks.
+inline void multiply_tiles(const Task<bfloat16>& task, int64_t blocks) {
+  const int64_t many = task.rows / 32 * 32, left = task.rows - many;
+  if (many) multiply_tall(task, blocks, 0, many);
+  if (left > 16) multiply_tall(task, blocks, many, task.rows);
+  if (left == 0 || left > 16) return;
+  const Tiles tiles(left);
+  for (int64_t b = 0; b < blocks; b += 4) flat(piece(task, many, left, b), std::min<int64_t>(4, blocks - b));
+}
+
+}  // namespace
+}  // namespace cupola::matmul
+#endif

@@ -69,6 +69,8 @@ def attend(
             f"sinks have shape {sinks.shape} for heads={heads}", where="attend", remedy="Give one score a head."
         )
     if soft_cap is not None and not soft_cap > 0:
-        raise ConfigError(f"soft_cap={soft_cap} bounds nothing", where="attend", remedy="Use a number above 0, or None.")
+        raise ConfigError(
+            f"soft_cap={soft_cap} bounds nothing", where="attend", remedy="Use a number above 0, or None."
+        )
     scale = 1 / math.sqrt(width) if scale is None else scale
     return ATTEND(implementation, query, key, value, mask, scale, precision, soft_cap, sinks)

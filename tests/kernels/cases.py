@@ -27,9 +27,9 @@ def normal(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
 
 
-def seen_by(queries, keys, *, causal, window, query_segments, key_segments, start):
+def seen_by(queries, keys, *, causal, window, query_segments, key_segments, start, prefix):
     """Returns [B, T, S], spelled out pair by pair."""
-    rows = 1 if start is None and query_segments is None else len(start if query_segments is None else query_segments)
+    rows = max(len(x) for x in (start, prefix, query_segments, [0]) if x is not None)
     seen = np.ones((rows, queries, keys), bool)
     for b, t, s in np.ndindex(seen.shape):
         at = t + (0 if start is None else start[b])
@@ -37,72 +37,95 @@ def seen_by(queries, keys, *, causal, window, query_segments, key_segments, star
             seen[b, t, s] = False
         if window is not None and s <= at - window:
             seen[b, t, s] = False
+        if prefix is not None and s < prefix[b]:
+            seen[b, t, s] = True
         if query_segments is not None and (query_segments[b][t] != key_segments[b][s] or query_segments[b][t] == 0):
             seen[b, t, s] = False
     return seen
 
 
-def mixture(query, key, value, seen, scale, product):
-    """Returns softmax(scale * query . key) . value; the gradient by hand, from Dao et al. 2022, appendix B.2."""
+def mixture(query, key, value, *sinks, seen, scale, soft_cap, product):
+    """Returns softmax(scale * query . key) . value; the gradient by hand, from Dao et al. 2022, appendix B.2.
+
+    A soft cap bounds the scores; a sink is one more score of each head, whose value is zero.
+    """
     groups, repeats = key.shape[2], query.shape[2] // key.shape[2]
 
-    def shares_of(query, key):
-        scores = scale * product("bthc,bshc->bhts", query, jnp.repeat(key, repeats, 2))
+    def shares_of(query, key, *sinks):
+        """Returns the shares of the keys, those of the sinks, and the slope of the soft cap."""
+        scores, slope = scale * product("bthc,bshc->bhts", query, jnp.repeat(key, repeats, 2)), 1
+        if soft_cap is not None:
+            part = jnp.tanh(scores / soft_cap)
+            scores, slope = soft_cap * part, 1 - part * part
         top = jnp.max(scores, -1, keepdims=True, where=seen, initial=-1e30)
+        sink = sinks[0].reshape(1, -1, 1, 1) if sinks else jnp.full((1, 1, 1, 1), -jnp.inf, scores.dtype)
+        top = jnp.maximum(top, sink)
         weights = jnp.where(seen, jnp.exp(scores - top), 0)
-        total = weights.sum(-1, keepdims=True)
-        return weights / jnp.where(total > 0, total, 1)
+        total = weights.sum(-1, keepdims=True) + jnp.exp(sink - top)
+        total = jnp.where(total > 0, total, 1)
+        return weights / total, jnp.exp(sink - top) / total, slope
 
     def grouped(x):
         return x.reshape(*x.shape[:2], groups, repeats, x.shape[-1]).sum(3)
 
     @jax.custom_vjp
-    def mixed(query, key, value):
-        return product("bhts,bshc->bthc", shares_of(query, key), jnp.repeat(value, repeats, 2))
+    def mixed(query, key, value, *sinks):
+        return product("bhts,bshc->bthc", shares_of(query, key, *sinks)[0], jnp.repeat(value, repeats, 2))
 
     def backward(kept, given):
-        query, key, value, out = kept
-        shares = shares_of(query, key)
+        query, key, value, *sinks, out = kept
+        shares, sunk, slope = shares_of(query, key, *sinks)
         for_shares = product("bthc,bshc->bhts", given, jnp.repeat(value, repeats, 2))
         drift = (given * out).sum(-1).transpose(0, 2, 1)[..., None]
-        for_scores = scale * shares * (for_shares - drift)
+        for_scores = scale * shares * (for_shares - drift) * slope
         return (
             product("bhts,bshc->bthc", for_scores, jnp.repeat(key, repeats, 2)),
             grouped(product("bhts,bthc->bshc", for_scores, query)),
             grouped(product("bhts,bthc->bshc", shares, given)),
+            *(-(sunk * drift).sum((0, 2, 3)) for _ in sinks),
         )
 
     mixed.defvjp(lambda *arrays: (out := mixed(*arrays), (*arrays, out)), backward)
-    return mixed(query, key, value)
+    return mixed(query, key, value, *sinks)
 
 
-def attention(name, queries, keys=None, *, heads=(2, 2), width=4, scale=0.5, size=1.0, offset=0.0, batch=1, **mask):
-    """Attention: `heads` are (query heads, key heads); padding holds NaN."""
+def attention(
+    name, queries, keys=None, *, heads=(2, 2), width=4, scale=0.5, size=1.0, offset=0.0, batch=1, soft_cap=None,
+    sinks=None, **mask
+):  # fmt: skip
+    """Attention: `heads` are (query heads, key heads); padding holds NaN; `sinks` are their size."""
     keys, (h, k) = keys or queries, heads
-    options = dict.fromkeys(("window", "query_segments", "key_segments", "start")) | {"causal": True} | mask
+    named = ("window", "query_segments", "key_segments", "start", "prefix")
+    options = dict.fromkeys(named) | {"causal": True} | mask
     if options["query_segments"] is not None and options["key_segments"] is None:
         options["key_segments"] = options["query_segments"]
-    batch = len(options["start"] or options["query_segments"] or [0] * batch)
+    batch = len(options["start"] or options["prefix"] or options["query_segments"] or [0] * batch)
     seen = seen_by(queries, keys, **options)[:, None]
     arrays = [
         normal(batch, n, m, width, seed=i) * np.float32(size)
         for i, (n, m) in enumerate([(queries, h), (keys, k), (keys, k)])
     ]
-    padding = [None] * 3
+    padding = [None] * 4
     if options["query_segments"] is not None:
         padding = [np.asarray(options[side]) == 0 for side in ("query_segments", "key_segments", "key_segments")]
         for array, padded in zip(arrays, padding, strict=True):
             array[padded] = NAN
+        padding.append(None)
+    arrays += [] if sinks is None else [normal(h, seed=3) * np.float32(sinks)]
 
     def plain(*arrays, product):
-        clean = [x if p is None else jnp.where(p[:, :, None, None], 0, x) for x, p in zip(arrays, padding, strict=True)]
-        return mixture(*clean, seen, scale, product)
+        clean = [
+            x if p is None else jnp.where(p[:, :, None, None], 0, x) for x, p in zip(arrays, padding, strict=False)
+        ]
+        return mixture(*clean, seen=seen, scale=scale, soft_cap=soft_cap, product=product)
 
     def arguments(arrays, precision):
         held = {n: v if v is None or isinstance(v, int) else jnp.asarray(v) for n, v in options.items()}
-        return *arrays, Mask(**held), scale, precision
+        more = () if sinks is None and soft_cap is None else (soft_cap, arrays[3] if len(arrays) > 3 else None)
+        return *arrays[:3], Mask(**held), scale, precision, *more
 
-    return Case(ATTEND, name, tuple(arrays), arguments, plain, ("B T H C", "B S K C", "B S K C"))
+    dims = ("B T H C", "B S K C", "B S K C", "H")
+    return Case(ATTEND, name, tuple(arrays), arguments, plain, dims[: len(arrays)])
 
 
 EDGES = [[1] * 60 + [2] * 68 + [3], [0] * 5 + [7] * 123 + [0]]
@@ -137,6 +160,19 @@ ATTENTION = [
     attention("ties", 8, size=0.0),
     attention("scores that overflow an exponential", 9, offset=10.0),
     attention("one key takes all", 9, size=30.0),
+    attention("prefixes", 131, prefix=[0, 40, 131], heads=(2, 1)),
+    attention("a prefix behind a window", 130, prefix=[3, 70], window=5),
+    attention("a prefix and documents", 129, prefix=[50, 100], query_segments=EDGES, heads=(1, 1)),
+    attention("a prefix in a cache", 3, 9, prefix=[2, 8], start=[4, 0], window=2),
+    attention("a soft cap", 67, soft_cap=1.5, heads=(2, 1)),
+    attention("a soft cap on scores far above it", 9, soft_cap=2.0, size=9.0),
+    attention("a soft cap far above the scores", 9, soft_cap=50.0),
+    attention("sinks", 130, sinks=1.0, heads=(4, 2)),
+    attention("sinks above all scores", 9, sinks=50.0),
+    attention("sinks, a soft cap, a window, documents", 129, sinks=2.0, soft_cap=1.0, window=33, query_segments=EDGES),
+    attention("a scale below zero", 66, scale=-0.7, heads=(2, 1), sinks=1.0),
+    attention("a scale of zero", 5, scale=0.0),
+    attention("wide heads", 66, width=130, scale=0.1),
 ]
 
 

@@ -19,6 +19,8 @@ from cupola.core.errors import ConfigError
 class Mask(Value):
     """Conditions that a visible key meets, all of them; the empty mask shows everything.
 
+    A prefix is the exception: its keys are seen from everywhere, whatever `causal` and `window` hide.
+
     Args:
         causal: a key is seen by queries at its own position and later ones.
         window: a query sees itself and the window - 1 keys before it; needs causal.
@@ -26,6 +28,8 @@ class Mask(Value):
             padding.
         key_segments: [B, S] ints, the document of each key.
         start: [B] ints, the position among the keys of the first query of each row; None is 0.
+        prefix: [B] ints, how many keys at the beginning of each row every query sees (of its own document); None
+            is 0. Needs causal.
     """
 
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -34,6 +38,7 @@ class Mask(Value):
     query_segments: Any = None
     key_segments: Any = None
     start: Any = None
+    prefix: Any = None
 
     def check(self) -> None:
         if self.window is not None and (self.window < 1 or not self.causal):
@@ -44,6 +49,10 @@ class Mask(Value):
             )
         if (self.query_segments is None) != (self.key_segments is None):
             raise ConfigError("only one of query_segments and key_segments is given", where="mask", remedy="Give both.")
+        if self.prefix is not None and not self.causal:
+            raise ConfigError(
+                "a prefix with causal=False", where="mask", remedy="Every key is seen already. Leave the prefix out."
+            )
 
     def within(self, query_segments: Int[Array, "B T"] | None, key_segments: Int[Array, "B S"] | None) -> "Mask":
         """Returns the mask that also hides other documents; None adds nothing."""
@@ -73,6 +82,8 @@ class Mask(Value):
             seen = behind >= 0
         if self.window is not None:
             seen = seen & (behind < self.window)
+        if self.prefix is not None:
+            seen = seen | (jnp.arange(keys)[None, None, :] < self.prefix[:, None, None])
         if self.query_segments is not None and self.key_segments is not None:
             query, key = self.query_segments[:, :, None], self.key_segments[:, None, :]
             seen = seen & (query == key) & (query != 0)

@@ -18,6 +18,8 @@ def attend(
     mask: Mask,
     scale: float,
     precision: Precision,
+    soft_cap: float | None = None,
+    sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H C"]:
     """Returns softmax(scale * query . key + mask) . value in float32."""
     batch, queries, heads, width = query.shape
@@ -26,11 +28,19 @@ def attend(
     q = q.reshape(batch, queries, groups, heads // groups, width)
     k, v = (unpadded(x, mask.key_segments).astype(jnp.float32) for x in (key, value))
     scores = scale * jnp.einsum("btkgc,bskc->bkgts", q, k, precision=DotPrecision.HIGHEST)
+    if soft_cap is not None:
+        scores = soft_cap * jnp.tanh(scores / soft_cap)
     seen = mask.visible(queries, keys)[:, None, None]
     scores = jnp.where(seen, scores, -jnp.inf)
-    top = jnp.max(scores, -1, keepdims=True)
-    weights = jnp.where(seen, jnp.exp(scores - jnp.where(jnp.isfinite(top), top, 0)), 0)
+    top = jnp.max(scores, -1, keepdims=True, initial=-jnp.inf)
+    if sinks is not None:
+        sink = sinks.astype(jnp.float32).reshape(1, groups, heads // groups, 1, 1)
+        top = jnp.maximum(top, sink)
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    weights = jnp.where(seen, jnp.exp(scores - top), 0)
     total = jnp.sum(weights, -1, keepdims=True)
+    if sinks is not None:
+        total = total + jnp.exp(sink - top)
     shares = weights / jnp.where(total > 0, total, 1)
     out = jnp.einsum("bkgts,bskc->btkgc", shares, v, precision=DotPrecision.HIGHEST)
     return out.reshape(query.shape).astype(query.dtype)

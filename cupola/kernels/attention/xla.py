@@ -9,7 +9,7 @@ Source: Dao et al. 2022 (FlashAttention), section 3.1; our `top`, `total` are it
 
 import dataclasses
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,19 +40,21 @@ def attend(
     mask: Mask,
     scale: float,
     precision: Precision,
+    soft_cap: float | None = None,
+    sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H C"]:
     """Returns softmax(scale * query . key + mask) . value, block by block."""
     query = unpadded(query, mask.query_segments)
     key, value = (unpadded(x, mask.key_segments) for x in (key, value))
-    return _attend(query, key, value, mask, scale, precision)
+    return _attend(query, key, value, sinks, mask, scale, precision, soft_cap)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _attend(query, key, value, mask: Mask, scale: float, precision: Precision):
-    return _forward(query, key, value, mask, scale, precision)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def _attend(query, key, value, sinks, mask: Mask, scale: float, precision: Precision, soft_cap: float | None):
+    return _forward(query, key, value, sinks, mask, scale, precision, soft_cap)[0]
 
 
-def _forward(query, key, value, mask, scale, precision):
+def _forward(query, key, value, sinks, mask, scale, precision, soft_cap):
     groups = key.shape[2]
     rows = query.shape[1] * (query.shape[2] // groups)
     scaled = operand(query.astype(jnp.float32) * scale, precision, rows)
@@ -63,20 +65,24 @@ def _forward(query, key, value, mask, scale, precision):
     outs, tops, totals = [], [], []
     for block in _blocks(mask, query.shape[1], key.shape[1]):
         folded = _fold(scaled[:, block.queries], groups)
-        scores = _scores(folded, keys, block, mask, precision)
-        top = jnp.maximum(jax.lax.optimization_barrier(jnp.max(scores, 2, keepdims=True)), HIDDEN / 2)
+        scores, _ = _scores(folded, keys, block, mask, precision, soft_cap)
+        floor = HIDDEN / 2 if sinks is None else _along(sinks, groups, block)
+        top = jnp.max(scores, 2, keepdims=True, initial=HIDDEN)
+        top = jnp.maximum(jax.lax.optimization_barrier(top), floor)
         weights = operand(jnp.exp(scores - top), precision, rows)
         sums = product(values[..., block.keys], weights, (3, 2), precision, batch=2)
         total = sums[:, :, -1:]
+        if sinks is not None:
+            total = total + jnp.exp(floor - top)
         outs.append(_unfold(sums[:, :, :-1] / jnp.where(total > 0, total, 1), query.shape[2]))
         tops.append(top)
         totals.append(total)
     out = jnp.concatenate(outs, 1).astype(query.dtype)
-    return out, (query, key, value, mask, out, tops, totals)
+    return out, (query, key, value, sinks, mask, out, tops, totals)
 
 
-def _backward(scale, precision, kept, gradient):
-    query, key, value, mask, out, tops, totals = kept
+def _backward(scale, precision, soft_cap, kept, gradient):
+    query, key, value, sinks, mask, out, tops, totals = kept
     heads, groups = query.shape[2], key.shape[2]
     rows = query.shape[1] * (heads // groups)
     scaled = operand(query.astype(jnp.float32) * scale, precision, rows)
@@ -85,6 +91,7 @@ def _backward(scale, precision, kept, gradient):
     for_query = []
     for_key = jnp.zeros(keys.shape, precision.accumulate)
     for_value = for_key
+    for_sinks = None if sinks is None else jnp.zeros((groups, heads // groups), jnp.float32)
     for block, top, total in zip(_blocks(mask, query.shape[1], key.shape[1]), tops, totals, strict=True):
         folded = _fold(scaled[:, block.queries], groups)
         into, given = (_fold(x[:, block.queries].astype(jnp.float32), groups) for x in (out, gradient))
@@ -92,17 +99,22 @@ def _backward(scale, precision, kept, gradient):
         given = given * inverse
         drift = jnp.swapaxes(jnp.sum(given * into, 3, keepdims=True), 2, 3)
         given = contiguous(operand(given, precision, rows))
-        weights = operand(jnp.exp(_scores(folded, keys, block, mask, precision) - top), precision, rows)
+        scores, slope = _scores(folded, keys, block, mask, precision, soft_cap)
+        weights = operand(jnp.exp(scores - top), precision, rows)
         for_weights = product(values[:, :, block.keys], given, (3, 3), precision, batch=2)
-        for_scores = operand(weights.astype(jnp.float32) * (for_weights - drift), precision, rows)
+        for_scores = operand(weights.astype(jnp.float32) * (for_weights - drift) * slope, precision, rows)
         turned = product(keys_across[..., block.keys], for_scores, (3, 2), precision, batch=2)
         for_query.append(_unfold(turned * scale, heads))
         for_value = for_value.at[:, :, block.keys].add(product(weights, given, (3, 2), precision, batch=2))
         for_key = for_key.at[:, :, block.keys].add(product(for_scores, folded, (3, 2), precision, batch=2))
+        if sinks is not None:
+            taken = jnp.exp(_along(sinks, groups, block) - top) * drift
+            for_sinks -= taken.reshape(len(taken), groups, heads // groups, -1).sum((0, 3))
     return (
         jnp.concatenate(for_query, 1).astype(query.dtype),
         for_key.transpose(0, 2, 1, 3).astype(key.dtype),
         for_value.transpose(0, 2, 1, 3).astype(value.dtype),
+        None if sinks is None else for_sinks.reshape(heads).astype(sinks.dtype),
         None,
     )
 
@@ -112,7 +124,7 @@ _attend.defvjp(_forward, _backward)
 
 def _blocks(mask: Mask, queries: int, keys: int) -> list[_Block]:
     """Cuts the queries into blocks, each with the keys that the mask's fixed part leaves visible."""
-    if not mask.causal or mask.start is not None or queries != keys:
+    if not mask.causal or mask.start is not None or mask.prefix is not None or queries != keys:
         return [_Block(slice(0, queries), slice(0, keys))]
     blocks = []
     for start in range(0, queries, BLOCK_QUERIES):
@@ -123,14 +135,28 @@ def _blocks(mask: Mask, queries: int, keys: int) -> list[_Block]:
 
 
 def _scores(
-    folded: Float[Array, "B K GT C"], keys: Float[Array, "B K S C"], block: _Block, mask: Mask, precision: Precision
-) -> Float[Array, "B K _ GT"]:
-    """Returns the transposed scores of a block, hidden ones at HIDDEN."""
-    scores = product(keys[:, :, block.keys], folded, (3, 3), precision, batch=2)
+    folded: Float[Array, "B K GT C"],
+    keys: Float[Array, "B K S C"],
+    block: _Block,
+    mask: Mask,
+    precision: Precision,
+    soft_cap: float | None,
+) -> tuple[Float[Array, "B K _ GT"], Any]:
+    """Returns the transposed scores of a block, hidden ones at HIDDEN, and what a soft cap leaves of their gradient."""
+    scores, slope = product(keys[:, :, block.keys], folded, (3, 3), precision, batch=2), 1.0
+    if soft_cap is not None:
+        part = jnp.tanh(scores / soft_cap)
+        scores, slope = soft_cap * part, 1 - part * part
     queries = block.queries.stop - block.queries.start
     seen = jnp.swapaxes(_visible(mask, block), 1, 2)
     seen = jnp.broadcast_to(seen, (*seen.shape[:2], queries))
-    return jnp.where(jnp.tile(seen, (1, 1, folded.shape[2] // queries))[:, None], scores, HIDDEN)
+    return jnp.where(jnp.tile(seen, (1, 1, folded.shape[2] // queries))[:, None], scores, HIDDEN), slope
+
+
+def _along(sinks: Float[Array, " H"], groups: int, block: _Block) -> Float[Array, "1 K 1 GT"]:
+    """Returns each head's sink beside the queries of a block, as `_fold` lays them."""
+    queries = block.queries.stop - block.queries.start
+    return jnp.repeat(sinks.astype(jnp.float32).reshape(groups, -1), queries, 1)[None, :, None]
 
 
 def _visible(mask: Mask, block: _Block) -> Bool[Array, "#B T S"]:

@@ -12,8 +12,8 @@ from cupola.kernels.paged.stored import Keys, Values, load
 def refuses(query, keys, values, table, start, mask: Mask, scale: float) -> list[str]:
     """Returns why the mask cannot be honoured."""
     reasons = [] if mask.causal else ["only causal masks have pages"]
-    if mask.query_segments is not None or mask.start is not None:
-        reasons.append("the mask has segments or a start, where the table and `start` decide")
+    if any(x is not None for x in (mask.query_segments, mask.start, mask.prefix)):
+        reasons.append("the mask has segments, a start or a prefix, where the table and `start` decide")
     return reasons
 
 

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cupola.core.errors import ConfigError, ShapeError
-from cupola.kernels.attention import CAUSAL, Mask, attend
+from cupola.core.errors import ConfigError
+from cupola.kernels.attention import CAUSAL, Mask
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,12 @@ from cupola.kernels.attention import CAUSAL, Mask, attend
         (CAUSAL.starting(jnp.asarray([1])), ["##.", "###", "###"]),
         (CAUSAL.within(jnp.asarray([[1, 2, 0]]), jnp.asarray([[1, 2, 0]])), ["#..", ".#.", "..."]),
         (Mask().within(jnp.asarray([[2, 1, 2]]), jnp.asarray([[2, 2, 1]])), ["##.", "..#", "##."]),
+        (Mask(causal=True, prefix=jnp.asarray([2])), ["##.", "##.", "###"]),
+        (Mask(causal=True, window=1, prefix=jnp.asarray([1])), ["#..", "##.", "#.#"]),
+        (
+            Mask(causal=True, prefix=jnp.asarray([3])).within(jnp.asarray([[1, 2, 2]]), jnp.asarray([[1, 2, 2]])),
+            ["#..", ".##", ".##"],
+        ),
         (Mask().within(None, None), ["###", "###", "###"]),
     ],
 )
@@ -42,15 +48,10 @@ def test_the_fixed_part_is_static_and_the_rest_is_traced():
     [
         ({"window": 3}, "^mask: window=3 with causal=False\n.*Mask\\(causal=True, window=128\\)"),
         ({"window": 0, "causal": True}, "^mask: window=0 with causal=True\nA window counts keys from 1"),
+        ({"prefix": jnp.asarray([2])}, "^mask: a prefix with causal=False\nEvery key is seen already"),
         ({"query_segments": jnp.ones((1, 2), int)}, "^mask: only one of query_segments and key_segments"),
     ],
 )
 def test_masks_that_mean_nothing_are_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         Mask(**fields)
-
-
-def test_heads_that_do_not_share_evenly_are_refused():
-    query, key = jnp.ones((1, 2, 6, 4)), jnp.ones((1, 2, 4, 4))
-    with pytest.raises(ShapeError, match="^attend: heads=6 is not a multiple of key_heads=4\n.*divides 6"):
-        attend(query, key, key, mask=CAUSAL)

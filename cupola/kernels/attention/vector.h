@@ -1,0 +1,82 @@
+// Vectors of float32 as wide as the level has them, and the functions of them that a softmax needs.
+#pragma once
+
+#include "native/kernel.h"
+
+namespace cupola::attention {
+namespace {
+
+#if CUPOLA_LEVEL >= 2
+using Floats = __m512;
+constexpr int64_t kWide = 16;
+inline Floats load(const float* from) { return _mm512_loadu_ps(from); }
+inline void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
+inline Floats all(float x) { return _mm512_set1_ps(x); }
+inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+inline bool differ(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) != 0; }
+#else
+using Floats = __m256;
+constexpr int64_t kWide = 8;
+inline Floats load(const float* from) { return _mm256_loadu_ps(from); }
+inline void store(float* to, Floats x) { _mm256_storeu_ps(to, x); }
+inline Floats all(float x) { return _mm256_set1_ps(x); }
+inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+inline Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+inline bool differ(Floats a, Floats b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NEQ_UQ)) != 0; }
+#endif
+
+// 2^x for x <= 0 (and a little above), 0 where it would be less than 2^-126. The polynomial errs by less than float32's
+// rounding; the shorter one, for weights that are rounded to bfloat16, by 3e-6.
+template <bool kExact>
+inline Floats power_of_two(Floats x) {
+#if CUPOLA_LEVEL >= 2
+  const Floats whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  const Floats whole = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#endif
+  const Floats rest = x - whole;
+  Floats out;
+  if constexpr (kExact) {
+    out = all(1.535336188319500e-4f);
+    out = out * rest + all(1.339887440266574e-3f);
+    out = out * rest + all(9.618437357674640e-3f);
+    out = out * rest + all(5.550332471162809e-2f);
+    out = out * rest + all(2.402264791363012e-1f);
+    out = out * rest + all(6.931472028550421e-1f);
+  } else {
+    out = all(9.6004e-3f);
+    out = out * rest + all(5.591689e-2f);
+    out = out * rest + all(2.4023718e-1f);
+    out = out * rest + all(6.9312199e-1f);
+  }
+  out = out * rest + all(1.0f);
+#if CUPOLA_LEVEL >= 2
+  return _mm512_scalef_ps(out, whole);
+#else
+  const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127)), 23);
+  const __m256 tiny = _mm256_cmp_ps(x, _mm256_set1_ps(-126), _CMP_LT_OQ);
+  return _mm256_andnot_ps(tiny, out * _mm256_castsi256_ps(exponent));
+#endif
+}
+
+// The rational function of Eigen's ptanh: within a few units in the last place for every x.
+inline Floats tanh_of(Floats x) {
+  x = smaller(larger(x, all(-7.90531110763549805f)), all(7.90531110763549805f));
+  const Floats square = x * x;
+  Floats above = all(-2.76076847742355e-16f);
+  above = above * square + all(2.00018790482477e-13f);
+  above = above * square + all(-8.60467152213735e-11f);
+  above = above * square + all(5.12229709037114e-08f);
+  above = above * square + all(1.48572235717979e-05f);
+  above = above * square + all(6.37261928875436e-04f);
+  above = above * square + all(4.89352455891786e-03f);
+  Floats below = all(1.19825839466702e-06f);
+  below = below * square + all(1.18534705686654e-04f);
+  below = below * square + all(2.26843463243900e-03f);
+  below = below * square + all(4.89352518554385e-03f);
+  return x * above / below;
+}
+
+}  // namespace
+}  // namespace cupola::attention

@@ -70,13 +70,17 @@ inline float sum_of(Floats x) {
   return sum;
 }
 
+#if CUPOLA_LEVEL >= 2
+inline float first_of(Floats x) { return _mm512_cvtss_f32(x); }
+inline float largest_of(Floats x) { return _mm512_reduce_max_ps(x); }
+#else
+inline float first_of(Floats x) { return _mm256_cvtss_f32(x); }
 inline float largest_of(Floats x) {
-  float each[kLanes];
-  store(each, x);
-  for (int half = kLanes / 2; half; half /= 2)
-    for (int i = 0; i < half; ++i) each[i] = std::max(each[i], each[i + half]);
-  return each[0];
+  __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
+#endif
 
 // e^x for x <= 0 to 1 unit in the last place or so: 2^n e^r with |r| <= ln 2 / 2; 0 below -87, where float32 ends.
 // Coefficients of the polynomial: Moshier, Cephes, expf.

@@ -13,12 +13,14 @@ from jaxtyping import Array, Float, Int
 from cupola.core.errors import ShapeError
 from cupola.kernels.attention.mask import Mask
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.paged import reference, xla
+from cupola.kernels.native.library import implementations
+from cupola.kernels.paged import cpu, reference, xla
 from cupola.kernels.paged.stored import Keys, Values
 
 PAGED_ATTEND = Operation(
     "paged_attend",
     (
+        *implementations(cpu.paged_attend, cpu.refuses),
         Implementation("xla", xla.paged_attend, xla.refuses),
         Implementation("reference", reference.paged_attend, reference.refuses),
     ),

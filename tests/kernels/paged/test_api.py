@@ -47,7 +47,7 @@ def exact(query, keys, values, table, start, mask):
 
 
 @pytest.mark.parametrize("mask", [CAUSAL, WINDOW], ids=["causal", "window"])
-@pytest.mark.parametrize("implementation", ["xla", "reference"])
+@pytest.mark.parametrize("implementation", ["cpu", "xla", "reference"])
 @pytest.mark.parametrize(("queries", "start"), [(1, (0, 5, 300, 127)), (5, (128, 3, 0, 260)), (16, (240, 0, 16, 120))])
 def test_matches_the_equation(pool, mask, implementation, queries, start):
     query, table, start = normal(4, queries, HEADS, WIDTH), table_of(4), jnp.asarray(start)

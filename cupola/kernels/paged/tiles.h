@@ -1,0 +1,197 @@
+// Products of bfloat16 in the processor's tiles: each float32 number is the sum of three bfloat16 ones, which stand in
+// rows of their own, so that nothing is lost but what float32 sums lose.
+#pragma once
+
+#include "paged/problem.h"
+
+#if CUPOLA_LEVEL >= 4
+namespace cupola::paged {
+namespace {
+
+constexpr int64_t kParts = 3;
+constexpr int64_t kTileRows = 16, kTileDepth = 32;         // of the left operand, in numbers
+constexpr int64_t kPartRows = kTileRows / kParts;          // rows of a group, each in kParts rows of a tile
+constexpr int64_t kTileNumbers = kTileRows * kTileDepth;   // bfloat16 in a tile
+
+struct TileSetting {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// Compilers do not know that tiles are loaded from memory: what was written must be there.
+inline void written() { __asm__ volatile("" ::: "memory"); }
+
+// out [16, 16 * tiles] = left . right, for up to four tiles of columns. The steps' tiles of the left operand follow one
+// another; so do those of the right operand, for each tile of columns, `apart` numbers from the next.
+inline void tiles_product(const bfloat16* left, const bfloat16* right, int64_t apart, int64_t steps, int64_t tiles,
+                          float* out, int64_t stride) {
+  written();
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t step = 0; step < steps; ++step) {
+    const bfloat16* from = right + step * kTileNumbers;
+    _tile_loadd(4, left + step * kTileNumbers, 64);
+    _tile_loadd(5, from, 64);
+    _tile_dpbf16ps(0, 4, 5);
+    if (tiles > 1) {
+      _tile_loadd(6, from + apart, 64);
+      _tile_dpbf16ps(1, 4, 6);
+    }
+    if (tiles > 2) {
+      _tile_loadd(7, from + 2 * apart, 64);
+      _tile_dpbf16ps(2, 4, 7);
+    }
+    if (tiles > 3) {
+      _tile_loadd(5, from + 3 * apart, 64);
+      _tile_dpbf16ps(3, 4, 5);
+    }
+  }
+  const int64_t bytes = stride * int64_t{sizeof(float)};
+  _tile_stored(0, out, bytes);
+  if (tiles > 1) _tile_stored(1, out + 16, bytes);
+  if (tiles > 2) _tile_stored(2, out + 32, bytes);
+  if (tiles > 3) _tile_stored(3, out + 48, bytes);
+}
+
+// Puts 16 numbers into their rows of a left operand.
+inline void split(Floats x, bfloat16* to) {
+#pragma GCC unroll 4
+  for (int64_t part = 0; part < kParts; ++part) {
+    const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(x);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + part * kPartRows * kTileDepth), rounded);
+    if (part + 1 < kParts)
+      x = _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16)));
+  }
+}
+
+// Adds the rows that a number was split over, the small ones first.
+inline Floats joined(const float* from, int64_t stride) {
+  Floats sum = load(from + (kParts - 1) * kPartRows * stride);
+#pragma GCC unroll 4
+  for (int64_t part = kParts - 2; part >= 0; --part) sum = _mm512_add_ps(load(from + part * kPartRows * stride), sum);
+  return sum;
+}
+
+// 16 numbers of two lines, one of each beside one of the other: a row of a right operand.
+inline void pair(const bfloat16* even, const bfloat16* odd, __mmask16 kept, bfloat16* to) {
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(kept, even));
+  const __m512i high = odd ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(kept, odd)) : _mm512_setzero_si512();
+  _mm512_store_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+
+struct Tiles {
+  const Problem& p;
+  int64_t padded, deep;  // the width in whole tiles of columns, and of depth
+  bfloat16 *query, *keys, *values, *weights;
+  float *scores, *mixed, *out, *top, *total;
+
+  Tiles(const Problem& p, int64_t rows)
+      : p(p), padded(rounded_up(p.width, 16)), deep(rounded_up(p.width, kTileDepth)) {
+    const int64_t groups = (rows + kPartRows - 1) / kPartRows;
+    float* next = scratch(groups * kTileRows * deep / 2 + kBlock * (deep + padded) / 2 + kTileRows * kBlock / 2 +
+                          kTileRows * (kBlock + padded) + rows * (padded + 17) + 16 * 9);
+    const auto numbers = [&](int64_t count) { return reinterpret_cast<bfloat16*>(taken(next, count / 2)); };
+    query = numbers(groups * kTileRows * deep), keys = numbers(kBlock * deep), values = numbers(kBlock * padded);
+    weights = numbers(kTileRows * kBlock);
+    scores = taken(next, kTileRows * kBlock), mixed = taken(next, kTileRows * padded);
+    out = taken(next, rows * padded), total = taken(next, rows * 16), top = taken(next, rows);
+    static constexpr TileSetting setting;
+    written();
+    _tile_loadconfig(&setting);
+  }
+  ~Tiles() { _tile_release(); }
+
+  float* keys_line() { return mixed; }
+
+  void ask(int64_t row, const float* numbers) {
+    bfloat16* to = query + row / kPartRows * kTileRows * deep + row % kPartRows * kTileDepth;
+    for (int64_t c = 0; c < deep; c += 16)
+      split(c < padded ? load(numbers + c) : spread(0), to + c / kTileDepth * kTileNumbers + c % kTileDepth);
+  }
+
+  void lay_out(const bfloat16* key_pool, const bfloat16* value_pool, int64_t row, int64_t group, int64_t first,
+               int64_t last) {
+    const int64_t held = p.width * p.size;
+    if (last - first < kBlock) {
+      // Tiles are whole: what stands past the end must be zeros, which no weight makes a NaN.
+      std::memset(keys, 0, size_t(kBlock * deep) * sizeof *keys);
+      std::memset(values, 0, size_t(kBlock * padded) * sizeof *values);
+    }
+    pieces(p, row, first, last, [&](int64_t page, int64_t inside, int64_t count, int64_t at) {
+      const int64_t place = (page * p.groups + group) * held;
+      lay_keys(key_pool + place + inside, count, at);
+      lay_values(value_pool + place + inside * p.width, count, at);
+    });
+  }
+
+  void lay_keys(const bfloat16* from, int64_t count, int64_t at) {
+    while (count) {
+      const int64_t beside = at % 16, taken_now = std::min(count, 16 - beside);
+      bfloat16* to = keys + at / 16 * 16 * deep + beside * 2;
+      if (taken_now == 16) {
+        for (int64_t c = 0; c < deep; c += 2, to += 32) {
+          const __mmask16 kept = c < p.width ? 0xffff : 0;
+          pair(from + c * p.size, c + 1 < p.width ? from + (c + 1) * p.size : nullptr, kept, to);
+        }
+      } else {
+        for (int64_t c = 0; c < deep; ++c)
+          for (int64_t z = 0; z < taken_now; ++z)
+            to[c / 2 * 32 + z * 2 + c % 2] = c < p.width ? from[c * p.size + z] : bfloat16{0};
+      }
+      from += taken_now, at += taken_now, count -= taken_now;
+    }
+  }
+
+  void lay_values(const bfloat16* from, int64_t count, int64_t at) {
+    int64_t z = 0;
+    while (z < count) {
+      const bool whole = at % 2 == 0 && z + 1 < count;
+      bfloat16* to = values + at / 2 * 32;
+      for (int64_t c = 0; c < padded; c += 16, to += 16 * kBlock) {
+        const int64_t left = std::min<int64_t>(p.width - c, 16);
+        const bfloat16* line = from + z * p.width + c;
+        if (whole) {
+          pair(line, line + p.width, __mmask16(0xffff >> (16 - left)), to);
+        } else {
+          for (int64_t i = 0; i < 16; ++i) to[i * 2 + at % 2] = i < left ? line[i] : bfloat16{0};
+        }
+      }
+      z += 1 + whole, at += 1 + whole;
+    }
+  }
+
+  template <typename See>
+  void attend(int64_t first, int64_t last, int64_t from, int64_t to, const See& seen) {
+    for (int64_t row = from / kPartRows * kPartRows; row < to; row += kPartRows) {
+      const int64_t begin = std::max(from - row, int64_t{0}), rows = std::min(kPartRows, to - row);
+      const int64_t places = std::min(last - first, seen(row + rows - 1).high), columns = rounded_up(places, 16);
+      const int64_t steps = (columns + kTileDepth - 1) / kTileDepth;
+      tiles_product(query + row / kPartRows * kTileRows * deep, keys, 16 * deep, deep / kTileDepth, columns / 16,
+                    scores, kBlock);
+      float shrink[kPartRows];
+      for (int64_t r = begin; r < rows; ++r) {
+        float* line = scores + r * kBlock;
+        for (int64_t n = 0; n < columns; n += 16) store(line + n, joined(line + n, kBlock));
+        shrink[r] = weigh(line, columns, seen(row + r), top + row + r, total + (row + r) * 16);
+        for (int64_t n = 0; n < steps * kTileDepth; n += 16)
+          split(n < columns ? load(line + n) : spread(0),
+                weights + n / kTileDepth * kTileNumbers + r * kTileDepth + n % kTileDepth);
+      }
+      for (int64_t c = 0; c < padded; c += 64)
+        tiles_product(weights, values + c * kBlock, 16 * kBlock, steps, std::min<int64_t>((padded - c) / 16, 4),
+                      mixed + c, padded);
+      for (int64_t r = begin; r < rows; ++r) {
+        float* line = out + (row + r) * padded;
+        for (int64_t c = 0; c < padded; c += 16)
+          store(line + c, multiply_add(load(line + c), spread(shrink[r]), joined(mixed + r * padded + c, padded)));
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace cupola::paged
+#endif

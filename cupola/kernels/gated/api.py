@@ -7,10 +7,18 @@ from jaxtyping import Array, Float
 
 from cupola.core.dtype import FLOAT32, Precision
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.gated import reference, xla
+from cupola.kernels.gated import cpu, reference, xla
 from cupola.kernels.gated.activation import Activation
+from cupola.kernels.native.library import implementations
 
-GATE = Operation("gate", (Implementation("xla", xla.gate), Implementation("reference", reference.gate)))
+GATE = Operation(
+    "gate",
+    (
+        Implementation("xla", xla.gate),
+        *implementations(cpu.gate, cpu.refuses),
+        Implementation("reference", reference.gate),
+    ),
+)
 
 
 def gate(

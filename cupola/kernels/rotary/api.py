@@ -9,10 +9,18 @@ from jaxtyping import Array, Float
 
 from cupola.core.errors import ShapeError
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.rotary import reference, xla
+from cupola.kernels.native.library import implementations
+from cupola.kernels.rotary import cpu, reference, xla
 from cupola.kernels.rotary.pairing import Pairing
 
-ROTATE = Operation("rotate", (Implementation("xla", xla.rotate), Implementation("reference", reference.rotate)))
+ROTATE = Operation(
+    "rotate",
+    (
+        Implementation("xla", xla.rotate),
+        *implementations(cpu.rotate, cpu.refuses),
+        Implementation("reference", reference.rotate),
+    ),
+)
 
 
 def rotate(

@@ -177,12 +177,26 @@ def without_offsets(x, weight, *rest):
     return matmul.dot(x, bare, *rest)
 
 
-def unweighted(x, head, targets, weights, precision):
-    return cross_entropy.linear_cross_entropy(x, head, targets, jnp.ones_like(weights), precision)
+def unweighted(x, head, targets, weights, *rest):
+    return cross_entropy.linear_cross_entropy(x, head, targets, jnp.ones_like(weights), *rest)
 
 
-def clipped_targets(x, head, targets, precision):
-    return cross_entropy.linear_log_probs(x, head, jnp.maximum(targets, 1), precision)
+def without(**changes):
+    """Returns the fused cross-entropy with another objective than it was given."""
+
+    def changed(x, head, targets, weights, precision, objective, class_weights):
+        objective = dataclasses.replace(objective, **changes)
+        return cross_entropy.linear_cross_entropy(x, head, targets, weights, precision, objective, class_weights)
+
+    return changed
+
+
+def classes_alike(x, head, targets, weights, precision, objective, class_weights):
+    return cross_entropy.linear_cross_entropy(x, head, targets, weights, precision, objective)
+
+
+def clipped_targets(x, head, targets, *rest):
+    return cross_entropy.linear_log_probs(x, head, jnp.maximum(targets, 1), *rest)
 
 
 def biased_variance(x, scale, offset, epsilon):
@@ -209,6 +223,14 @@ BROKEN = {
     "dot: no gradient for the weight": ("typical", without_gradient(matmul.dot, 1)),
     "linear_cross_entropy: weights ignored": ("typical", unweighted),
     "linear_cross_entropy: NaN of ignored targets": ("every target ignored", unweighted),
+    "linear_cross_entropy: no smoothing": ("smoothing", without(label_smoothing=0.0)),
+    "linear_cross_entropy: no z-loss": ("z-loss", without(z_loss=0.0)),
+    "linear_cross_entropy: no soft-cap": ("soft-cap", without(soft_cap=None)),
+    "linear_cross_entropy: classes alike": ("class weights", classes_alike),
+    "cross_entropy: weights ignored": (
+        "typical",
+        lambda logits, targets, weights, *_: cross_entropy.cross_entropy(logits, targets, jnp.ones_like(weights)),
+    ),
     "linear_log_probs: another token": ("typical", clipped_targets),
     "rms_norm: no epsilon": ("tiny rows, which epsilon governs", lambda x, scale, _: norm.rms_norm(x, scale, 0.0)),
     "layer_norm: another variance": ("typical", biased_variance),

@@ -77,7 +77,7 @@ def linear_log_probs(x, head, targets, precision, soft_cap=None, *, steps) -> Fl
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8))
 def _losses(x, head, targets, weights, class_weights, precision, objective, steps, aside):
-    matrix, blocks = _head(x, head, precision)
+    matrix, blocks = head_of(x, head, precision)
 
     def chunk(_, inputs):
         x_chunk, target, weight = inputs
@@ -93,7 +93,7 @@ def _losses(x, head, targets, weights, class_weights, precision, objective, step
 
 
 def _forward(x, head, targets, weights, class_weights, precision, objective, steps, aside):
-    matrix, blocks = _head(x, head, precision)
+    matrix, blocks = head_of(x, head, precision)
 
     def chunk(for_head, inputs):
         x_chunk, target, weight = inputs
@@ -136,7 +136,7 @@ def _log_probs(x, head, targets, precision, soft_cap, steps):
 
 
 def _log_probs_forward(x, head, targets, precision, soft_cap, steps):
-    matrix, blocks = _head(x, head, precision)
+    matrix, blocks = head_of(x, head, precision)
     objective = Objective(soft_cap=soft_cap)
 
     def chunk(_, inputs):
@@ -151,7 +151,7 @@ def _log_probs_forward(x, head, targets, precision, soft_cap, steps):
 
 def _log_probs_backward(precision, soft_cap, steps, kept, gradient):
     x, head, targets, top, total = kept
-    matrix, blocks = _head(x, head, precision)
+    matrix, blocks = head_of(x, head, precision)
     objective = Objective(soft_cap=soft_cap)
 
     def chunk(for_head, inputs):
@@ -159,7 +159,7 @@ def _log_probs_backward(precision, soft_cap, steps, kept, gradient):
         slope = Slope(top, -given / total, -given, jnp.zeros_like(top))
 
         def block(carry, index):
-            logits = _logits(x_chunk, matrix, blocks, index, precision, objective)
+            logits = block_logits(x_chunk, matrix, blocks, index, precision, objective)
             where = local(target, blocks, index)
             return _multiply(
                 logits, where, slope, None, matrix, x_chunk, *carry, blocks, index, objective, precision, steps
@@ -183,7 +183,7 @@ def _survey(x, matrix, target, blocks, precision, objective, class_weights, step
 
     def block(carry, index):
         seen, best = carry
-        logits = _logits(x, matrix, blocks, index, precision, objective)
+        logits = block_logits(x, matrix, blocks, index, precision, objective)
         spread = _classes(class_weights, logits.shape[0], blocks, index) if _spreads(objective) else None
         if aside:
             best = _first_largest(logits, seen.top, best, blocks, index)
@@ -202,7 +202,10 @@ def _first_largest(logits, top, best, blocks, index):
     return jnp.where(earlier, first, best)
 
 
-def _logits(x, matrix, blocks, index, precision, objective):
+def block_logits(
+    x: Float[Array, "N D"], matrix: Float[Array, "V D"], blocks: int, index: jax.Array, precision: Precision, objective
+) -> Float[Array, "U N"]:
+    """Returns a block of a chunk's logits, capped as the objective says."""
     rows = operand(block_of(matrix, blocks, index), precision, x.shape[0])
     return capped(product(rows, x, (1, 1), precision), objective.soft_cap)
 
@@ -246,7 +249,7 @@ def _classes(class_weights, size, blocks, index) -> Float[Array, " U"]:
     return jnp.ones(size, jnp.float32) if class_weights is None else block_of(class_weights, blocks, index)
 
 
-def _head(x: Float[Array, "B T D"], head: Float[Array, "V D"], precision: Precision):
+def head_of(x: Float[Array, "B T D"], head: Float[Array, "V D"], precision: Precision):
     """Returns the head, rounded where it is worth it, and its number of blocks."""
     many = -(-_rows(x) // chunk_tokens(_rows(x))) >= MANY_CHUNKS
     return operand(head, precision, _rows(x)) if many else head, block_count(head.shape[0])

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from judge import Case
+from loss_cases import DIVERGENCES, OBJECTIVES
 
 from cupola.kernels.attention.api import ATTEND
 from cupola.kernels.attention.mask import Mask
 from cupola.kernels.cross_entropy.api import CROSS_ENTROPY, LINEAR_CROSS_ENTROPY, LINEAR_LOG_PROBS
-from cupola.kernels.cross_entropy.objective import Objective
+from cupola.kernels.divergence.api import LINEAR_DIVERGENCE
 from cupola.kernels.gated.activation import Activation
 from cupola.kernels.gated.api import GATE
 from cupola.kernels.matmul.api import DOT
@@ -20,7 +21,18 @@ from cupola.kernels.norm.api import LAYER_NORM, RMS_NORM
 from cupola.kernels.rotary.api import ROTATE
 from cupola.kernels.rotary.pairing import Pairing
 
-OPERATIONS = (ATTEND, DOT, CROSS_ENTROPY, LINEAR_CROSS_ENTROPY, LINEAR_LOG_PROBS, RMS_NORM, LAYER_NORM, ROTATE, GATE)
+OPERATIONS = (
+    ATTEND,
+    DOT,
+    CROSS_ENTROPY,
+    LINEAR_CROSS_ENTROPY,
+    LINEAR_LOG_PROBS,
+    LINEAR_DIVERGENCE,
+    RMS_NORM,
+    LAYER_NORM,
+    ROTATE,
+    GATE,
+)
 NAN = np.float32(np.nan)
 
 
@@ -275,52 +287,6 @@ LOSSES = [
 ]
 
 
-def objective_of(name, rows, vocabulary, *, weights=None, classes=False, width=5, given=False, size=1.0, **objective):
-    """Cross-entropy with an objective, of a linear head or of given logits; positions of weight 0 hold NaN."""
-    draw = np.random.default_rng(len(name))
-    targets = np.int32(draw.integers(0, vocabulary, rows))
-    weights = np.float32(draw.choice([0, 0.5, 1, 2], rows) if weights is None else weights)
-    class_weights = np.float32(draw.choice([0.25, 1, 3], vocabulary)) if classes else None
-    x, head = normal(*rows, vocabulary if given else width), normal(vocabulary, width, seed=1) * np.float32(size)
-    x[weights == 0] = NAN
-    smooth, z, cap = (objective.get(key, 0.0) for key in ("label_smoothing", "z_loss", "soft_cap"))
-
-    def loss(x, *head, product):
-        counts = weights != 0
-        seen = jnp.where(counts[..., None], x, 0)
-        logits = product("btd,vd->btv", seen, *head) if head else seen
-        logits = cap * jnp.tanh(logits / cap) if cap else logits
-        by = jnp.ones(vocabulary) if class_weights is None else jnp.asarray(class_weights, logits.dtype)
-        top = jax.lax.stop_gradient(logits.max(-1))
-        normalizer = top + jnp.log(jnp.exp(logits - top[..., None]).sum(-1))
-        costs = by[None, None] * (normalizer[..., None] - logits)
-        hit = jnp.where(targets[..., None] == np.arange(vocabulary)[None, None], costs, 0).sum(-1)
-        each = (1 - smooth) * hit + smooth * costs.mean(-1) + z * normalizer**2
-        return (weights * jnp.where(counts, each, 0)).sum()
-
-    rest = Objective(**objective), None if class_weights is None else jnp.asarray(class_weights)
-    held = jnp.asarray(targets), jnp.asarray(weights)
-    if given:
-        return Case(CROSS_ENTROPY, name, (x,), lambda a, _: (*a, *held, *rest), loss, ("B T V",), takes_policy=False)
-    return Case(LINEAR_CROSS_ENTROPY, name, (x, head), lambda a, policy: (*a, *held, policy, *rest), loss, ())
-
-
-ALL = {"label_smoothing": 0.1, "z_loss": 0.01, "soft_cap": 3.0, "classes": True}
-OBJECTIVES = [
-    objective_of("smoothing", (2, 5), 19, label_smoothing=0.1),
-    objective_of("z-loss", (2, 5), 19, z_loss=0.01),
-    objective_of("soft-cap", (2, 5), 19, soft_cap=2.0, size=3.0),
-    objective_of("class weights", (2, 5), 19, classes=True),
-    objective_of("all at once, past a chunk", (1, 141), 37, **ALL),
-    objective_of("all at once, blocks of a vocabulary", (1, 5), 8190, width=2, **ALL),
-    objective_of("all at once, every target ignored", (2, 3), 9, weights=np.zeros((2, 3)), **ALL),
-    objective_of("typical", (4, 2), 38, given=True),
-    objective_of("given logits, all at once", (3, 7), 129, given=True, **ALL),
-    objective_of("given logits, every target ignored", (2, 3), 9, given=True, weights=np.zeros((2, 3)), **ALL),
-    objective_of("given logits, a vocabulary of one", (1, 1), 1, given=True, weights=[[1]]),
-]
-
-
 def elementwise(operation, name, plain, arrays, *rest, dims=()):
     """An operation without products: a policy rounds what it is given."""
     return Case(
@@ -416,5 +382,5 @@ GATES = [
     *(gated(f"{kind.value}, odd sizes, ties at zero, far out", special(normal(3, 127)), kind) for kind in Activation),
 ]
 
-CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *OBJECTIVES, *NORMS, *ROTATIONS, *GATES]
+CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *OBJECTIVES, *DIVERGENCES, *NORMS, *ROTATIONS, *GATES]
 TYPICAL = [case for case in CASES if case.name == "typical"]

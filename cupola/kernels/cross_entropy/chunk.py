@@ -33,7 +33,7 @@ def block_count(vocabulary: int) -> int:
     return 1
 
 
-def block_of(matrix: Float[Array, "V *D"], blocks: int, index: jax.Array) -> Float[Array, "U *D"]:
+def block_of(matrix: Float[Array, "V ..."], blocks: int, index: jax.Array) -> Float[Array, "U ..."]:
     """Returns the rows index, index + blocks, index + 2 blocks, ..."""
     if blocks == 1:
         return matrix

@@ -89,7 +89,8 @@ def _losses(x, head, targets, weights, class_weights, precision, objective, step
 
     inputs = (chunks(operand(x, precision, _rows(x))), chunks(targets), chunks(weights))
     _, (costs, z_losses, right) = jax.lax.scan(chunk, None, inputs)
-    return _summed(*(whole(each, *x.shape[:2]) for each in (costs, z_losses, right)), weights)
+    costs, z_losses, right = (whole(each, *x.shape[:2]) for each in (costs, z_losses, right))
+    return _summed(costs, z_losses, right, weights)
 
 
 def _forward(x, head, targets, weights, class_weights, precision, objective, steps, aside):
@@ -159,10 +160,11 @@ def _log_probs_backward(precision, soft_cap, steps, kept, gradient):
         slope = Slope(top, -given / total, -given, jnp.zeros_like(top))
 
         def block(carry, index):
+            for_x, for_head = carry
             logits = block_logits(x_chunk, matrix, blocks, index, precision, objective)
             where = local(target, blocks, index)
             return _multiply(
-                logits, where, slope, None, matrix, x_chunk, *carry, blocks, index, objective, precision, steps
+                logits, where, slope, None, matrix, x_chunk, for_x, for_head, blocks, index, objective, precision, steps
             ), None
 
         start = jnp.zeros(x_chunk.shape, precision.accumulate), for_head

@@ -25,9 +25,7 @@ def linear_losses(
     class_weights: Float[Array, " V"] | None = None,
 ) -> Losses:
     """Returns the weighted sums, chunk by chunk."""
-    return fused.linear_losses(
-        x, head, targets, weights, precision, objective, class_weights, steps=STEPS, aside=True
-    )
+    return fused.linear_losses(x, head, targets, weights, precision, objective, class_weights, steps=STEPS, aside=True)
 
 
 def linear_cross_entropy(

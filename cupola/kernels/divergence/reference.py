@@ -35,5 +35,16 @@ def terms(log_p: Float[Array, "*N"], log_q: Float[Array, "*N"], measure: Measure
         return q * (log_q - log_p)
     if measure.kind is Kind.TVD:
         return jnp.abs(p - q) / 2
-    log_m = jnp.logaddexp(jnp.log(measure.beta) + log_p, jnp.log1p(-measure.beta) + log_q)
-    return measure.beta * p * (log_p - log_m) + (1 - measure.beta) * q * (log_q - log_m)
+    over_p, over_q = against_mixture(log_p, log_q, measure.beta)
+    return measure.beta * p * over_p + (1 - measure.beta) * q * over_q
+
+
+def against_mixture(
+    log_p: Float[Array, "*N"], log_q: Float[Array, "*N"], beta: float
+) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
+    """Returns log(p / m) and log(q / m), m = beta p + (1 - beta) q; by log(q / p), which is exact where they are near."""
+    ratio = log_q - log_p
+    above = ratio > 0
+    of_p = -jnp.log1p((1 - beta) * jnp.expm1(jnp.where(above, 0, ratio)))
+    of_q = -jnp.log1p(beta * jnp.expm1(jnp.where(above, -ratio, 0)))
+    return jnp.where(above, of_q - ratio, of_p), jnp.where(above, of_q, of_p + ratio)

@@ -16,7 +16,7 @@ from cupola.kernels.cross_entropy.chunk import add_block, block_count, block_of,
 from cupola.kernels.cross_entropy.fused import block_logits
 from cupola.kernels.cross_entropy.objective import PLAIN
 from cupola.kernels.divergence.measure import Kind, Measure
-from cupola.kernels.divergence.reference import terms
+from cupola.kernels.divergence.reference import against_mixture, terms
 from cupola.kernels.product import contiguous, operand, product
 
 
@@ -59,7 +59,7 @@ def _forward(x, head, teacher_x, teacher_head, weights, precision, measure):
         def block(carry, inputs):
             for_x, for_head = carry
             index, student, teacher = inputs
-            log_q, log_p = student - normalizers[0][None], teacher - normalizers[1][None]
+            log_q, log_p = _shares(student, normalizers[0]), _shares(teacher, normalizers[1])
             given = (weight / measure.temperature)[None] * _weighed(log_p, log_q, mean, measure)
             given = given.astype(x_chunk.dtype)
             rows = operand(block_of(head, blocks, index), precision, x_chunk.shape[0])
@@ -79,7 +79,13 @@ def _forward(x, head, teacher_x, teacher_head, weights, precision, measure):
 
 def _backward(precision, measure, kept, gradient):
     for_x, for_head, costs = kept
-    return (gradient * for_x).astype(for_x.dtype), (gradient * for_head).astype(for_head.dtype), None, None, gradient * costs
+    return (
+        (gradient * for_x).astype(for_x.dtype),
+        (gradient * for_head).astype(for_head.dtype),
+        None,
+        None,
+        gradient * costs,
+    )
 
 
 _loss.defvjp(_forward, _backward)
@@ -103,7 +109,12 @@ def _survey(x, head, teacher_x, teacher_head, blocks, precision, measure):
     nothing = jnp.zeros(x.shape[0], precision.accumulate)
     start = ((nothing - jnp.inf, nothing),) * 2
     carry, logits = jax.lax.scan(block, start, jnp.arange(blocks))
-    return logits, tuple(top + jnp.log(total) for top, total in carry)
+    return logits, tuple((top, jnp.log(total)) for top, total in carry)
+
+
+def _shares(logits, normalizer):
+    # Not the sum of both first: where the top is large, it would swallow the rest.
+    return (logits - normalizer[0][None]) - normalizer[1][None]
 
 
 def _added(seen, logits):
@@ -115,11 +126,11 @@ def _sums(logits, normalizers, measure):
     """Returns each position's divergence and the mean of its slope under the student."""
 
     def block(carry, pair):
-        log_q, log_p = (each - normalizer[None] for each, normalizer in zip(pair, normalizers, strict=True))
+        log_q, log_p = map(_shares, pair, normalizers)
         cost = carry[0] + jnp.sum(terms(log_p, log_q, measure), 0)
         return (cost, carry[1] + jnp.sum(_weighed(log_p, log_q, nothing, measure), 0)), None
 
-    nothing = jnp.zeros_like(normalizers[0])
+    nothing = jnp.zeros_like(normalizers[0][0])
     return jax.lax.scan(block, (nothing, nothing), logits)[0]
 
 
@@ -133,5 +144,4 @@ def _weighed(log_p, log_q, mean, measure: Measure):
         return q * (log_q - log_p - mean[None])
     if measure.kind is Kind.TVD:
         return q * (jnp.sign(q - jnp.exp(log_p)) / 2 - mean[None])
-    log_m = jnp.logaddexp(jnp.log(measure.beta) + log_p, jnp.log1p(-measure.beta) + log_q)
-    return q * ((1 - measure.beta) * (log_q - log_m) - mean[None])
+    return q * ((1 - measure.beta) * against_mixture(log_p, log_q, measure.beta)[1] - mean[None])

@@ -68,7 +68,7 @@ class Clipped(Value):
         self,
         log_probs: Float[Array, "B T"],
         old: Float[Array, "B T"],
-        advantages: Float[Array, "B #T"],
+        advantages: Float[Array, "#B #T"],
         weights: Float[Array, "B T"],
         *,
         reference: Float[Array, "B T"] | None = None,
@@ -117,9 +117,7 @@ DAPO = Clipped(high=0.28, average=Average.TOKENS)
 DR_GRPO = Clipped(average=Average.LENGTH)
 
 
-def group_advantages(
-    rewards: Float[Array, " B"], group: int, scale: Scale = Scale.DEVIATION
-) -> Float[Array, " B"]:
+def group_advantages(rewards: Float[Array, " B"], group: int, scale: Scale = Scale.DEVIATION) -> Float[Array, " B"]:
     """Returns each reward less its group's mean, over its group's deviation; a group of equal rewards gives zeros.
 
     Args:
@@ -147,7 +145,7 @@ def linear_policy_loss(
     head: Float[Array, "V D"],
     targets: Int[Array, "B T"],
     old: Float[Array, "B T"],
-    advantages: Float[Array, "B #T"],
+    advantages: Float[Array, "#B #T"],
     weights: Float[Array, "B T"],
     *,
     objective: Clipped,

@@ -69,6 +69,8 @@ def chunks(x: jax.Array) -> jax.Array:
 
 def whole(cut: jax.Array, batch: int, length: int) -> jax.Array:
     """Undoes `chunks`."""
+    if not batch * length:
+        return jnp.zeros((batch, length, *cut.shape[2:]), cut.dtype)
     count, rows = cut.shape[:2]
-    apart = jnp.moveaxis(cut.reshape(count, batch, rows // max(1, batch), *cut.shape[2:]), 0, 1)
-    return apart.reshape(batch, count * rows // max(1, batch), *cut.shape[2:])[:, :length]
+    apart = jnp.moveaxis(cut.reshape(count, batch, rows // batch, *cut.shape[2:]), 0, 1)
+    return apart.reshape(batch, count * rows // batch, *cut.shape[2:])[:, :length]

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from judge import Case
+from loss_cases import DIVERGENCES, OBJECTIVES
 
 from cupola.kernels.attention.api import ATTEND
 from cupola.kernels.attention.mask import Mask
-from cupola.kernels.cross_entropy.api import LINEAR_CROSS_ENTROPY, LINEAR_LOG_PROBS
+from cupola.kernels.cross_entropy.api import CROSS_ENTROPY, LINEAR_CROSS_ENTROPY, LINEAR_LOG_PROBS
+from cupola.kernels.divergence.api import LINEAR_DIVERGENCE
 from cupola.kernels.gated.activation import Activation
 from cupola.kernels.gated.api import GATE
 from cupola.kernels.matmul.api import DOT
@@ -19,7 +21,18 @@ from cupola.kernels.norm.api import LAYER_NORM, RMS_NORM
 from cupola.kernels.rotary.api import ROTATE
 from cupola.kernels.rotary.pairing import Pairing
 
-OPERATIONS = (ATTEND, DOT, LINEAR_CROSS_ENTROPY, LINEAR_LOG_PROBS, RMS_NORM, LAYER_NORM, ROTATE, GATE)
+OPERATIONS = (
+    ATTEND,
+    DOT,
+    CROSS_ENTROPY,
+    LINEAR_CROSS_ENTROPY,
+    LINEAR_LOG_PROBS,
+    LINEAR_DIVERGENCE,
+    RMS_NORM,
+    LAYER_NORM,
+    ROTATE,
+    GATE,
+)
 NAN = np.float32(np.nan)
 
 
@@ -297,6 +310,7 @@ LOSSES = [
         cross_entropy("one past a chunk, odd sizes", (1, 257), 129, log_probs=log_probs),
         cross_entropy("chunks over a batch", (3, 127), 17, log_probs=log_probs),
         cross_entropy("more rows than a chunk holds", (300, 2), 7, width=2, log_probs=log_probs),
+        cross_entropy("blocks of a vocabulary", (1, 5), 8190, width=2, log_probs=log_probs),
         cross_entropy("ties", (2, 3), 6, size=0.0, log_probs=log_probs),
         cross_entropy("logits that overflow an exponential", (2, 5), 6, size=100.0, log_probs=log_probs),
     )
@@ -404,5 +418,5 @@ GATES = [
     *(gated(f"{kind.value}, odd sizes, ties at zero, far out", special(normal(3, 127)), kind) for kind in Activation),
 ]
 
-CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *NORMS, *ROTATIONS, *GATES]
+CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *OBJECTIVES, *DIVERGENCES, *NORMS, *ROTATIONS, *GATES]
 TYPICAL = [case for case in CASES if case.name == "typical"]

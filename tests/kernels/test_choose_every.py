@@ -18,6 +18,8 @@ from cupola.core.partition import Rules
 from cupola.kernels import operations as registry
 from cupola.kernels.attention import reference as attention
 from cupola.kernels.cross_entropy import reference as cross_entropy
+from cupola.kernels.divergence import reference as divergence
+from cupola.kernels.divergence.measure import Kind
 from cupola.kernels.gated import reference as gated
 from cupola.kernels.gated.activation import Activation
 from cupola.kernels.matmul import reference as matmul
@@ -207,12 +209,35 @@ def without_offsets(x, weight, *rest):
     return matmul.dot(x, bare, *rest)
 
 
-def unweighted(x, head, targets, weights, precision):
-    return cross_entropy.linear_cross_entropy(x, head, targets, jnp.ones_like(weights), precision)
+def unweighted(x, head, targets, weights, *rest):
+    return cross_entropy.linear_cross_entropy(x, head, targets, jnp.ones_like(weights), *rest)
 
 
-def clipped_targets(x, head, targets, precision):
-    return cross_entropy.linear_log_probs(x, head, jnp.maximum(targets, 1), precision)
+def without(**changes):
+    """Returns the fused cross-entropy with another objective than it was given."""
+
+    def changed(x, head, targets, weights, precision, objective, class_weights):
+        objective = dataclasses.replace(objective, **changes)
+        return cross_entropy.linear_cross_entropy(x, head, targets, weights, precision, objective, class_weights)
+
+    return changed
+
+
+def classes_alike(x, head, targets, weights, precision, objective, class_weights):
+    return cross_entropy.linear_cross_entropy(x, head, targets, weights, precision, objective)
+
+
+def measured(**changes):
+    """Returns the divergence under another measure than it was given."""
+    return lambda *given: divergence.linear_divergence(*given[:-1], dataclasses.replace(given[-1], **changes))
+
+
+def unweighted_divergence(x, head, teacher_x, teacher_head, weights, *rest):
+    return divergence.linear_divergence(x, head, teacher_x, teacher_head, jnp.ones_like(weights), *rest)
+
+
+def clipped_targets(x, head, targets, *rest):
+    return cross_entropy.linear_log_probs(x, head, jnp.maximum(targets, 1), *rest)
 
 
 def biased_variance(x, scale, offset, epsilon):
@@ -244,6 +269,18 @@ BROKEN = {
     "dot: no gradient for the weight": ("typical", without_gradient(matmul.dot, 1)),
     "linear_cross_entropy: weights ignored": ("typical", unweighted),
     "linear_cross_entropy: NaN of ignored targets": ("every target ignored", unweighted),
+    "linear_cross_entropy: no smoothing": ("smoothing", without(label_smoothing=0.0)),
+    "linear_cross_entropy: no z-loss": ("z-loss", without(z_loss=0.0)),
+    "linear_cross_entropy: no soft-cap": ("soft-cap", without(soft_cap=None)),
+    "linear_cross_entropy: classes alike": ("class weights", classes_alike),
+    "cross_entropy: weights ignored": (
+        "typical",
+        lambda logits, targets, weights, *_: cross_entropy.cross_entropy(logits, targets, jnp.ones_like(weights)),
+    ),
+    "linear_divergence: another kind": ("typical", measured(kind=Kind.KL)),
+    "linear_divergence: temperature ignored": ("past a chunk", measured(temperature=1.0)),
+    "linear_divergence: beta ignored": ("jsd 0.1, odd sizes, warm", measured(beta=0.5)),
+    "linear_divergence: NaN of ignored targets": ("tvd 0.5, every target ignored", unweighted_divergence),
     "linear_log_probs: another token": ("typical", clipped_targets),
     "rms_norm: no epsilon": ("tiny rows, which epsilon governs", lambda x, scale, _: norm.rms_norm(x, scale, 0.0)),
     "layer_norm: another variance": ("typical", biased_variance),

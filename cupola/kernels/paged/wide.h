@@ -21,9 +21,7 @@ template <int ROWS, int VECTORS, bool ADD>
 inline void tile(const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* out, int64_t out_stride,
                  int64_t depth, const float* shrink) {
   Floats sum[ROWS][VECTORS];
-#pragma GCC unroll 8
   for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) {
       sum[r][v] = spread(0);
       if constexpr (ADD) sum[r][v] = multiply_add(load(out + r * out_stride + v * kLanes), spread(shrink[r]), sum[r][v]);
@@ -31,18 +29,17 @@ inline void tile(const float* a, int64_t a_stride, const float* b, int64_t b_str
   }
   for (int64_t k = 0; k < depth; ++k) {
     Floats line[VECTORS];
-#pragma GCC unroll 8
-    for (int v = 0; v < VECTORS; ++v) line[v] = load(b + k * b_stride + v * kLanes);
-#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) {
+      line[v] = load(b + k * b_stride + v * kLanes);
+      // GCC would load it again for each row, and loads are what there are too few of.
+      __asm__("" : "+v"(line[v]));
+    }
     for (int r = 0; r < ROWS; ++r) {
       const Floats each = spread(a[r * a_stride + k]);
-#pragma GCC unroll 8
       for (int v = 0; v < VECTORS; ++v) sum[r][v] = multiply_add(each, line[v], sum[r][v]);
     }
   }
-#pragma GCC unroll 8
   for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) store(out + r * out_stride + v * kLanes, sum[r][v]);
   }
 }
@@ -69,6 +66,7 @@ void product(int64_t rows, const float* a, int64_t a_stride, const float* b, int
 // Each number of a product is one chain of multiply-adds from the first place (or number of a head) to the last.
 template <typename Number>
 struct Wide {
+  static constexpr int64_t kBlock = 64;  // places: their keys and values stay in the first cache
   const Problem& p;
   int64_t padded;
   float *query, *keys, *values, *weights, *out, *top, *total;
@@ -93,9 +91,10 @@ struct Wide {
 
   // Lays the places [first, last) out side by side, whatever pages they come from.
   void lay_out(const Number* key_pool, const Number* value_pool, int64_t row, int64_t group, int64_t first,
-               int64_t last) {
+               int64_t last, int64_t end) {
     const int64_t held = p.width * p.size;
     pieces(p, row, first, last, [&](int64_t page, int64_t inside, int64_t count, int64_t at) {
+      fetch(p, key_pool, value_pool, row, group, first + at + kAhead * p.size, end);
       const Number* key = key_pool + (page * p.groups + group) * held + inside;
       if (count == kLanes) {
         for (int64_t c = 0; c < p.width; ++c) store(keys + c * kBlock + at, load(key + c * p.size));

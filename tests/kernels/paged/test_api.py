@@ -124,12 +124,11 @@ def test_any_shape_is_as_exact_as_the_plain_formula(shape, asked, implementation
         drawn = normal(rows * length, groups, width, size), normal(rows * length, groups, size, width, seed=1)
         held = [np.array(store(x, stored_dtype(precision))) for x in drawn]
         clean = [jnp.asarray(x) for x in held]
+        nothing = np.array(store(jnp.float32(np.nan), held[0].dtype))
         for row, place in np.ndindex(rows, length * size):
             if place >= starts[row] + queries:
                 page = table[row, place // size]
-                held[0][page, :, :, place % size] = held[1][page, :, place % size] = np.array(
-                    store(jnp.float32(np.nan), held[0].dtype)
-                )
+                held[0][page, :, :, place % size] = held[1][page, :, place % size] = nothing
         places, names = (jnp.asarray(table), jnp.asarray(starts)), ("reference", runnable(implementation))
         got = paged_attend(query, *map(jnp.asarray, held), *places, mask=WINDOW, implementation=names[1])
         plain = paged_attend(query.astype(jnp.float32), *clean, *places, mask=WINDOW, implementation=names[0])

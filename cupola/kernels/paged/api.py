@@ -54,7 +54,8 @@ def paged_attend(
         Unsupported: a mask with segments or positions of its own, or one that is not causal.
         ShapeError: H is not a multiple of K.
 
-    Cost: 4*B*T*H*C FLOPs for each key up to the longest sequence, and a copy of those keys and values.
+    Cost: 4*B*T*H*C FLOPs for each key that is seen, whose page is read once for up to about 192 queries of a key
+    head; in XLA's form, for each key up to the longest sequence, and a copy of those keys and values.
     Numerics: products and sums in float32, of keys and values as the pool keeps them (`stored.py`); the result in
     query's dtype.
     """

@@ -28,7 +28,11 @@ template <typename Way, typename Asked, typename Number>
 void attend_task(const Problem& p, const Asked* query, const Number* keys, const Number* values, Asked* out,
                  int64_t sequence, int64_t group, int64_t query_first, int64_t query_count) {
   const int64_t repeats = p.repeats(), rows = query_count * repeats;
+  constexpr int64_t kBlock = Way::kBlock;
   Way way(p, rows);
+  const int64_t at = p.start[sequence] + query_first, end = std::min(at + query_count, p.length * p.size);
+  int64_t first = std::max<int64_t>(at - p.window + 1, 0) / kBlock * kBlock;
+  for (int64_t ahead = 0; ahead < kAhead; ++ahead) fetch(p, keys, values, sequence, group, first + ahead * p.size, end);
   const auto line_of = [&](int64_t row) {
     const int64_t token = sequence * p.queries + query_first + row / repeats;
     return (token * p.heads + group * repeats + row % repeats) * p.width;
@@ -45,16 +49,9 @@ void attend_task(const Problem& p, const Asked* query, const Number* keys, const
   std::fill(way.out, way.out + rows * way.padded, 0.0f);
   std::fill(way.total, way.total + rows * 16, 0.0f);
 
-  const int64_t at = p.start[sequence] + query_first, end = std::min(at + query_count, p.length * p.size);
-  int64_t first = std::max<int64_t>(at - p.window + 1, 0) / kBlock * kBlock;
   for (; first < end; first += kBlock) {
     const int64_t last = std::min(first + kBlock, end);
-    pieces(p, sequence, last, std::min(last + kBlock, end), [&](int64_t page, int64_t, int64_t, int64_t) {
-      const int64_t held = p.width * p.size, place = (page * p.groups + group) * held;
-      fetch(keys + place, held * int64_t{sizeof(Number)});
-      fetch(values + place, held * int64_t{sizeof(Number)});
-    });
-    way.lay_out(keys, values, sequence, group, first, last);
+    way.lay_out(keys, values, sequence, group, first, last, end);
     // Rows before `from` come before the block, those from `to` on have it behind their window.
     const int64_t from = std::clamp<int64_t>(first - at, 0, query_count) * repeats;
     const int64_t to = p.window > last + query_count

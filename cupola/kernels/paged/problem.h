@@ -8,7 +8,6 @@
 namespace cupola::paged {
 namespace {
 
-constexpr int64_t kBlock = 64;      // places
 constexpr float kNothing = -1e30f;  // the maximum of no scores; finite, so that differences are numbers
 
 inline int64_t rounded_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -46,11 +45,6 @@ inline float* taken(float*& next, int64_t count) { return std::exchange(next, ne
 inline float as_float(float x) { return x; }
 inline float as_float(bfloat16 x) { return widen(x); }
 
-// Brings lines into the second cache before they are needed.
-inline void fetch(const void* from, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(static_cast<const char*>(from) + i, _MM_HINT_T1);
-}
-
 // Calls body(page, first place in it, places, first place in the block) for each piece of the places [first, last).
 template <typename Body>
 inline void pieces(const Problem& p, int64_t row, int64_t first, int64_t last, const Body& body) {
@@ -60,6 +54,22 @@ inline void pieces(const Problem& p, int64_t row, int64_t first, int64_t last, c
     const int64_t page = std::clamp<int64_t>(p.table[row * p.length + at / p.size], 0, p.pages - 1);
     body(page, inside, count, at - first);
     at += count;
+  }
+}
+
+// Pages that are asked for before they are needed: memory answers while those before them are laid out.
+constexpr int64_t kAhead = 3;
+
+// Brings one key head's part of the page of a place into the nearest cache.
+template <typename Number>
+inline void fetch(const Problem& p, const Number* keys, const Number* values, int64_t row, int64_t group, int64_t at,
+                  int64_t end) {
+  if (at >= end) return;
+  const int64_t page = std::clamp<int64_t>(p.table[row * p.length + at / p.size], 0, p.pages - 1);
+  const int64_t held = p.width * p.size, place = (page * p.groups + group) * held;
+  for (int64_t i = 0; i < held; i += 64 / int64_t{sizeof(Number)}) {
+    _mm_prefetch(reinterpret_cast<const char*>(keys + place + i), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(values + place + i), _MM_HINT_T0);
   }
 }
 

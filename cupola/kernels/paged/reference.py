@@ -27,7 +27,8 @@ def paged_attend(
     scale: float,
 ) -> Float[Array, "B T H C"]:
     """Returns softmax(scale * query . key + mask) . value over each row's pages."""
-    rows, groups, width = query.shape[0], keys.shape[1], keys.shape[2]
-    key = jnp.transpose(load(keys[table]), (0, 1, 4, 2, 3)).reshape(rows, -1, groups, width)
-    value = jnp.transpose(load(values[table]), (0, 1, 3, 2, 4)).reshape(rows, -1, groups, width)
+    (_, groups, width, size), (rows, pages) = keys.shape, table.shape
+    flat = (rows, pages * size, groups, width)
+    key = jnp.transpose(load(keys[table]), (0, 1, 4, 2, 3)).reshape(flat)
+    value = jnp.transpose(load(values[table]), (0, 1, 3, 2, 4)).reshape(flat)
     return reference.attend(query, key, value, mask.starting(start), scale, FLOAT32)

@@ -58,7 +58,6 @@ inline void tiles_product(const bfloat16* left, const bfloat16* right, int64_t a
 
 // Puts 16 numbers into their rows of a left operand.
 inline void split(Floats x, bfloat16* to) {
-#pragma GCC unroll 4
   for (int64_t part = 0; part < kParts; ++part) {
     const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(x);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + part * kPartRows * kTileDepth), rounded);
@@ -70,19 +69,31 @@ inline void split(Floats x, bfloat16* to) {
 // Adds the rows that a number was split over, the small ones first.
 inline Floats joined(const float* from, int64_t stride) {
   Floats sum = load(from + (kParts - 1) * kPartRows * stride);
-#pragma GCC unroll 4
   for (int64_t part = kParts - 2; part >= 0; --part) sum = _mm512_add_ps(load(from + part * kPartRows * stride), sum);
   return sum;
 }
 
-// 16 numbers of two lines, one of each beside one of the other: a row of a right operand.
+// Where the numbers of two lines of 16 go when one of each stands beside one of the other.
+inline __m512i beside() {
+  const __m512i even = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  return _mm512_or_si512(even, _mm512_slli_epi32(_mm512_add_epi32(even, _mm512_set1_epi32(16)), 16));
+}
+
+// Two lines that follow one another: a row of a right operand.
+inline void pair(const bfloat16* lines, bfloat16* to) {
+  _mm512_store_si512(to, _mm512_permutexvar_epi16(beside(), _mm512_loadu_si512(lines)));
+}
+
+// Some numbers of two lines, of which the odd one may be null, for zeros.
 inline void pair(const bfloat16* even, const bfloat16* odd, __mmask16 kept, bfloat16* to) {
-  const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(kept, even));
-  const __m512i high = odd ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(kept, odd)) : _mm512_setzero_si512();
-  _mm512_store_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  const __m256i low = _mm256_maskz_loadu_epi16(kept, even);
+  const __m256i high = odd ? _mm256_maskz_loadu_epi16(kept, odd) : _mm256_setzero_si256();
+  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  _mm512_store_si512(to, _mm512_permutexvar_epi16(beside(), both));
 }
 
 struct Tiles {
+  static constexpr int64_t kBlock = 128;  // places: long enough that one step need not wait for the one before
   const Problem& p;
   int64_t padded, deep;  // the width in whole tiles of columns, and of depth
   bfloat16 *query, *keys, *values, *weights;
@@ -113,7 +124,7 @@ struct Tiles {
   }
 
   void lay_out(const bfloat16* key_pool, const bfloat16* value_pool, int64_t row, int64_t group, int64_t first,
-               int64_t last) {
+               int64_t last, int64_t end) {
     const int64_t held = p.width * p.size;
     if (last - first < kBlock) {
       // Tiles are whole: what stands past the end must be zeros, which no weight makes a NaN.
@@ -121,6 +132,7 @@ struct Tiles {
       std::memset(values, 0, size_t(kBlock * padded) * sizeof *values);
     }
     pieces(p, row, first, last, [&](int64_t page, int64_t inside, int64_t count, int64_t at) {
+      fetch(p, key_pool, value_pool, row, group, first + at + kAhead * p.size, end);
       const int64_t place = (page * p.groups + group) * held;
       lay_keys(key_pool + place + inside, count, at);
       lay_values(value_pool + place + inside * p.width, count, at);
@@ -131,7 +143,9 @@ struct Tiles {
     while (count) {
       const int64_t beside = at % 16, taken_now = std::min(count, 16 - beside);
       bfloat16* to = keys + at / 16 * 16 * deep + beside * 2;
-      if (taken_now == 16) {
+      if (taken_now == 16 && p.size == 16 && p.width == deep) {
+        for (int64_t c = 0; c < deep; c += 2, to += 32) pair(from + c * 16, to);
+      } else if (taken_now == 16) {
         for (int64_t c = 0; c < deep; c += 2, to += 32) {
           const __mmask16 kept = c < p.width ? 0xffff : 0;
           pair(from + c * p.size, c + 1 < p.width ? from + (c + 1) * p.size : nullptr, kept, to);
@@ -169,8 +183,9 @@ struct Tiles {
       const int64_t begin = std::max(from - row, int64_t{0}), rows = std::min(kPartRows, to - row);
       const int64_t places = std::min(last - first, seen(row + rows - 1).high), columns = rounded_up(places, 16);
       const int64_t steps = (columns + kTileDepth - 1) / kTileDepth;
-      tiles_product(query + row / kPartRows * kTileRows * deep, keys, 16 * deep, deep / kTileDepth, columns / 16,
-                    scores, kBlock);
+      for (int64_t n = 0; n < columns; n += 64)
+        tiles_product(query + row / kPartRows * kTileRows * deep, keys + n * deep, 16 * deep, deep / kTileDepth,
+                      std::min<int64_t>((columns - n) / 16, 4), scores + n, kBlock);
       float shrink[kPartRows];
       for (int64_t r = begin; r < rows; ++r) {
         float* line = scores + r * kBlock;

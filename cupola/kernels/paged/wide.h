@@ -7,6 +7,7 @@ namespace cupola::paged {
 namespace {
 
 constexpr int64_t kGroupRows = 6;                   // rows whose sums are in registers at once
+constexpr int64_t kChain = 32;                      // numbers of a head that are added one after another
 constexpr int kAcross = CUPOLA_LEVEL >= 2 ? 4 : 2;  // vectors beside each other in registers
 
 template <typename Number>
@@ -21,29 +22,26 @@ template <int ROWS, int VECTORS, bool ADD>
 inline void tile(const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* out, int64_t out_stride,
                  int64_t depth, const float* shrink) {
   Floats sum[ROWS][VECTORS];
-#pragma GCC unroll 8
-  for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < VECTORS; ++v) {
-      sum[r][v] = spread(0);
-      if constexpr (ADD) sum[r][v] = multiply_add(load(out + r * out_stride + v * kLanes), spread(shrink[r]), sum[r][v]);
-    }
-  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < VECTORS; ++v) sum[r][v] = spread(0);
   for (int64_t k = 0; k < depth; ++k) {
     Floats line[VECTORS];
-#pragma GCC unroll 8
-    for (int v = 0; v < VECTORS; ++v) line[v] = load(b + k * b_stride + v * kLanes);
-#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) {
+      line[v] = load(b + k * b_stride + v * kLanes);
+      // GCC would load it again for each row, and loads are what there are too few of.
+      __asm__("" : "+v"(line[v]));
+    }
     for (int r = 0; r < ROWS; ++r) {
       const Floats each = spread(a[r * a_stride + k]);
-#pragma GCC unroll 8
       for (int v = 0; v < VECTORS; ++v) sum[r][v] = multiply_add(each, line[v], sum[r][v]);
     }
   }
-#pragma GCC unroll 8
   for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < VECTORS; ++v) store(out + r * out_stride + v * kLanes, sum[r][v]);
+    for (int v = 0; v < VECTORS; ++v) {
+      float* to = out + r * out_stride + v * kLanes;
+      if constexpr (ADD) sum[r][v] = multiply_add(load(to), spread(shrink[r]), sum[r][v]);
+      store(to, sum[r][v]);
+    }
   }
 }
 
@@ -66,9 +64,11 @@ void product(int64_t rows, const float* a, int64_t a_stride, const float* b, int
   kOf[rows - 1](a, a_stride, b, b_stride, out, out_stride, depth, columns, shrink);
 }
 
-// Each number of a product is one chain of multiply-adds from the first place (or number of a head) to the last.
+// Each number of a product is the same chains of multiply-adds, from the first place (or number of a head) to the last,
+// whatever rows and columns are computed beside it.
 template <typename Number>
 struct Wide {
+  static constexpr int64_t kBlock = 64;  // places: their keys and values stay in the first cache
   const Problem& p;
   int64_t padded;
   float *query, *keys, *values, *weights, *out, *top, *total;
@@ -93,9 +93,10 @@ struct Wide {
 
   // Lays the places [first, last) out side by side, whatever pages they come from.
   void lay_out(const Number* key_pool, const Number* value_pool, int64_t row, int64_t group, int64_t first,
-               int64_t last) {
+               int64_t last, int64_t end) {
     const int64_t held = p.width * p.size;
     pieces(p, row, first, last, [&](int64_t page, int64_t inside, int64_t count, int64_t at) {
+      fetch(p, key_pool, value_pool, row, group, first + at + kAhead * p.size, end);
       const Number* key = key_pool + (page * p.groups + group) * held + inside;
       if (count == kLanes) {
         for (int64_t c = 0; c < p.width; ++c) store(keys + c * kBlock + at, load(key + c * p.size));
@@ -116,6 +117,15 @@ struct Wide {
         for (int64_t z = count; z < computed; ++z) keys[c * kBlock + z] = 0;
   }
 
+  // Short chains, each added whole: one long one would lose more than other orders of summation do.
+  void score(int64_t rows, const float* asked, int64_t columns) {
+    constexpr float kKept[kGroupRows] = {1, 1, 1, 1, 1, 1};
+    product<false>(rows, asked, padded, keys, kBlock, weights, kBlock, std::min(kChain, p.width), columns, nullptr);
+    for (int64_t c = kChain; c < p.width; c += kChain)
+      product<true>(rows, asked + c, padded, keys + c * kBlock, kBlock, weights, kBlock,
+                    std::min(kChain, p.width - c), columns, kKept);
+  }
+
   // The rows [from, to) see some of the block [first, last); seen(row) tells which.
   template <typename See>
   void attend(int64_t first, int64_t last, int64_t from, int64_t to, const See& seen) {
@@ -124,7 +134,7 @@ struct Wide {
       // Rows are in the order of their positions: the last of a group sees farthest.
       const int64_t places = std::min(last - first, seen(row + rows - 1).high), columns = rounded_up(places, kLanes);
       float shrink[kGroupRows];
-      product<false>(rows, query + row * padded, padded, keys, kBlock, weights, kBlock, p.width, columns, nullptr);
+      score(rows, query + row * padded, columns);
       for (int64_t r = 0; r < rows; ++r)
         shrink[r] = weigh(weights + r * kBlock, columns, seen(row + r), top + row + r, total + (row + r) * 16);
       product<true>(rows, weights, kBlock, values, padded, out + row * padded, padded, places, padded, shrink);

@@ -69,7 +69,8 @@ def _product(weight: Packed | PackedGroups, x: Float[Array, "N K"], precision: P
     """Returns the product with the weight's matrix, [N, F]."""
     if isinstance(weight, PackedGroups):
         return _group_product(weight, x, level)
-    return native_product(weight.values[None], x, jnp.zeros((0,), jnp.int32), weight.sizes[1], precision, level)
+    all_rows = jnp.full((1,), x.shape[0], jnp.int32)
+    return native_product(weight.values[None], x, all_rows, weight.sizes[1], precision, level)
 
 
 def _group_product(weight: PackedGroups, x: Float[Array, "N K"], level: Level) -> Float[Array, "N F"]:
@@ -94,7 +95,7 @@ def native_product(
     precision: Precision,
     level: Level,
 ) -> Float[Array, "M F"]:
-    """Returns rows times packed matrices: `sizes` rows by each in turn; all by the first if there are no sizes."""
+    """Returns rows times packed matrices: `sizes` rows by each in turn."""
     rounded = precision.compute == jnp.bfloat16
     held = jnp.bfloat16 if rounded and level in NATIVE_BF16 else jnp.float32
     results = (

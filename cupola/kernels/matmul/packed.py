@@ -79,7 +79,7 @@ def _(weight: Packed) -> Float[Array, "..."]:
     stack = weight.values.shape[:-4]
     at, (k, f) = len(stack), weight.sizes
     matrix = weight.values.transpose(*range(at), at + 1, at + 3, at, at + 2)
-    matrix = matrix.reshape(*stack, 2 * weight.values.shape[-3], -1)
+    matrix = matrix.reshape(*stack, 2 * weight.values.shape[-3], COLUMNS * weight.values.shape[-4])
     return matrix[..., :k, :f].reshape(*stack, *weight.shape)
 
 

@@ -83,8 +83,8 @@ def _group_product(weight: PackedGroups, x: Float[Array, "N K"], level: Level) -
         jax.ShapeDtypeStruct((rows, groups), jnp.int32),
     )
     offsets = jnp.zeros((0,), weight.scales.dtype) if weight.offsets is None else weight.offsets
-    numbers = {"bits": np.int32(weight.bits), "zero": np.int32(weight.zero)}
-    return call("dot_grouped", level, results, x, weight.codes, weight.scales, offsets, **numbers)[0]
+    arrays = (x, weight.codes, weight.scales, offsets)
+    return call("dot_grouped", level, results, *arrays, bits=np.int32(weight.bits), zero=np.int32(weight.zero))[0]
 
 
 def native_product(

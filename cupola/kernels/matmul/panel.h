@@ -115,28 +115,28 @@ void tile(const Task<typename How::Number>& task) {
   constexpr int64_t kRun = 256;
   Vector totals[R][B][kParts] = {};
   for (int64_t begin = 0; begin < task.depth; begin += kRun) {
-  for (int64_t k = begin; k < std::min(task.depth, begin + kRun); k += 2) {
-    typename How::Weight weights[B];
+    for (int64_t k = begin; k < std::min(task.depth, begin + kRun); k += 2) {
+      typename How::Weight weights[B];
 #pragma GCC unroll 16
-    for (int b = 0; b < B; ++b) weights[b] = How::weight(task.weight + b * block + k * kColumns);
+      for (int b = 0; b < B; ++b) weights[b] = How::weight(task.weight + b * block + k * kColumns);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const auto x = How::pair(task.x + r * task.depth + k);
+      for (int r = 0; r < R; ++r) {
+        const auto x = How::pair(task.x + r * task.depth + k);
+#pragma GCC unroll 16
+        for (int b = 0; b < B; ++b)
+#pragma GCC unroll 2
+          for (int part = 0; part < kParts; ++part) sums[r][b][part] = How::add(sums[r][b][part], weights[b], part, x);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
       for (int b = 0; b < B; ++b)
 #pragma GCC unroll 2
-        for (int part = 0; part < kParts; ++part) sums[r][b][part] = How::add(sums[r][b][part], weights[b], part, x);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int b = 0; b < B; ++b)
-#pragma GCC unroll 2
-      for (int part = 0; part < kParts; ++part) {
-        totals[r][b][part] = totals[r][b][part] + sums[r][b][part];
-        sums[r][b][part] = zero();
-      }
+        for (int part = 0; part < kParts; ++part) {
+          totals[r][b][part] = totals[r][b][part] + sums[r][b][part];
+          sums[r][b][part] = zero();
+        }
   }
   for (int r = 0; r < R; ++r)
     for (int b = 0; b < B; ++b) put(totals[r][b], task.out + r * task.stride + b * kColumns, task.columns - b * kColumns);

@@ -28,7 +28,7 @@ void prepare(const From* from, int64_t inputs, To* to, int64_t depth, bool round
   std::memset(static_cast<void*>(to + inputs), 0, size_t(depth - inputs) * sizeof(To));
 }
 
-// Rows [first[e], first[e + 1]) are multiplied by matrix e.
+// The first sizes[0] rows are multiplied by the first matrix, and so on; rows beyond give zeros.
 template <typename Number, typename Multiply>
 void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const bfloat16* weight, const int32_t* sizes,
                   int64_t matrices, int64_t rows, int64_t inputs, int64_t depth, int64_t columns, Number* held,
@@ -45,13 +45,12 @@ void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const bfloat16
   if (rows) parallel(pool, (rows + share - 1) / share, convert);
   std::unique_ptr<int64_t[]> first(new int64_t[size_t(matrices) + 1]());
   for (int64_t e = 0; e < matrices; ++e) {
-    const int64_t size = sizes ? std::max<int64_t>(sizes[e], 0) : rows;
-    first[size_t(e) + 1] = std::min(rows, first[size_t(e)] + size);
+    first[size_t(e) + 1] = std::min(rows, first[size_t(e)] + std::max<int64_t>(sizes[e], 0));
   }
   const int64_t left = rows - first[size_t(matrices)];
   std::memset(out + (rows - left) * columns, 0, size_t(left * columns) * sizeof(float));
-  // Four blocks fill the registers, and the tiles.
-  const int64_t at_once = rows * depth * columns < kSmall ? blocks : 8, pieces = (blocks + at_once - 1) / std::max<int64_t>(at_once, 1);
+  const int64_t at_once = std::max<int64_t>(rows * depth * columns < kSmall ? blocks : 8, 1);
+  const int64_t pieces = (blocks + at_once - 1) / at_once;
   parallel(pool, matrices * pieces, [&](int64_t piece) {
     const int64_t e = piece / pieces, b = piece % pieces * at_once, start = first[size_t(e)];
     const int64_t count = first[size_t(e) + 1] - start;
@@ -71,10 +70,10 @@ ffi::Error dot_packed(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::B
   const int64_t matrices = shape[0], depth = 2 * shape[2];
   if (inputs > depth || depth % kDepth || columns > shape[1] * kColumns)
     return ffi::Error::InvalidArgument("a packed weight of another shape");
-  const int32_t* counts = sizes.element_count() ? sizes.typed_data() : nullptr;
+  if (sizes.element_count() != matrices) return ffi::Error::InvalidArgument("not one size for each matrix");
   const bfloat16* from = as_bfloat16(weight.untyped_data());
   const auto run = [&](auto* kept, const auto& multiply) {
-    multiply_all(pool, x, from, counts, matrices, rows, inputs, depth, columns, kept, out->typed_data(), rounded,
+    multiply_all(pool, x, from, sizes.typed_data(), matrices, rows, inputs, depth, columns, kept, out->typed_data(), rounded,
                  multiply);
   };
 #if CUPOLA_LEVEL >= 3

@@ -69,7 +69,8 @@ def _product(weight: Packed | PackedGroups, x: Float[Array, "N K"], precision: P
     """Returns the product with the weight's matrix, [N, F]."""
     if isinstance(weight, PackedGroups):
         return _group_product(weight, x, level)
-    return native_product(weight.values[None], x, jnp.zeros((0,), jnp.int32), weight.sizes[1], precision, level)
+    all_rows = jnp.full((1,), x.shape[0], jnp.int32)
+    return native_product(weight.values[None], x, all_rows, weight.sizes[1], precision, level)
 
 
 def _group_product(weight: PackedGroups, x: Float[Array, "N K"], level: Level) -> Float[Array, "N F"]:
@@ -82,8 +83,8 @@ def _group_product(weight: PackedGroups, x: Float[Array, "N K"], level: Level) -
         jax.ShapeDtypeStruct((rows, groups), jnp.int32),
     )
     offsets = jnp.zeros((0,), weight.scales.dtype) if weight.offsets is None else weight.offsets
-    numbers = {"bits": np.int32(weight.bits), "zero": np.int32(weight.zero)}
-    return call("dot_grouped", level, results, x, weight.codes, weight.scales, offsets, **numbers)[0]
+    arrays = (x, weight.codes, weight.scales, offsets)
+    return call("dot_grouped", level, results, *arrays, bits=np.int32(weight.bits), zero=np.int32(weight.zero))[0]
 
 
 def native_product(
@@ -94,7 +95,7 @@ def native_product(
     precision: Precision,
     level: Level,
 ) -> Float[Array, "M F"]:
-    """Returns rows times packed matrices: `sizes` rows by each in turn; all by the first if there are no sizes."""
+    """Returns rows times packed matrices: `sizes` rows by each in turn."""
     rounded = precision.compute == jnp.bfloat16
     held = jnp.bfloat16 if rounded and level in NATIVE_BF16 else jnp.float32
     results = (

@@ -79,7 +79,7 @@ def _(weight: Packed) -> Float[Array, "..."]:
     stack = weight.values.shape[:-4]
     at, (k, f) = len(stack), weight.sizes
     matrix = weight.values.transpose(*range(at), at + 1, at + 3, at, at + 2)
-    matrix = matrix.reshape(*stack, 2 * weight.values.shape[-3], -1)
+    matrix = matrix.reshape(*stack, 2 * weight.values.shape[-3], COLUMNS * weight.values.shape[-4])
     return matrix[..., :k, :f].reshape(*stack, *weight.shape)
 
 
@@ -182,8 +182,9 @@ def _(weight: PackedGroups) -> Float[Array, "..."]:
     outputs = weight.sizes[1]
     codes = lines(weight.codes).reshape(-1, weight.codes.shape[1] * 4)
     offsets = None if weight.offsets is None else lines(weight.offsets)[:outputs]
-    how = {"shape": weight.shape, "bits": weight.bits, "zero": weight.zero}
-    return dense(Grouped(codes[:outputs], lines(weight.scales)[:outputs], offsets, **how))
+    scales = lines(weight.scales)[:outputs]
+    form = Grouped(codes[:outputs], scales, offsets, shape=weight.shape, bits=weight.bits, zero=weight.zero)
+    return dense(form)
 
 
 def as_multiplied(x: Float[Array, "*N K"], weight: Weight) -> Float[Array, "*N K"]:

@@ -1,6 +1,6 @@
 // Products of a few rows with a few blocks of 16 packed columns, in registers.
 //
-// A sum runs over the inputs in order in one register, so its bits are the same whatever the other rows and columns.
+// Every sum runs over the inputs in the same order, so its bits are the same whatever the other rows and columns.
 #pragma once
 
 #include "native/kernel.h"
@@ -111,21 +111,35 @@ void tile(const Task<typename How::Number>& task) {
 #pragma GCC unroll 2
       for (int part = 0; part < kParts; ++part) sums[r][b][part] = zero();
   const int64_t block = task.depth * kColumns;
-  for (int64_t k = 0; k < task.depth; k += 2) {
-    typename How::Weight weights[B];
+  // A long sum is made of short ones, whose rounding errors do not follow from each other.
+  constexpr int64_t kRun = 256;
+  Vector totals[R][B][kParts] = {};
+  for (int64_t begin = 0; begin < task.depth; begin += kRun) {
+    for (int64_t k = begin; k < std::min(task.depth, begin + kRun); k += 2) {
+      typename How::Weight weights[B];
 #pragma GCC unroll 16
-    for (int b = 0; b < B; ++b) weights[b] = How::weight(task.weight + b * block + k * kColumns);
+      for (int b = 0; b < B; ++b) weights[b] = How::weight(task.weight + b * block + k * kColumns);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const auto x = How::pair(task.x + r * task.depth + k);
+      for (int r = 0; r < R; ++r) {
+        const auto x = How::pair(task.x + r * task.depth + k);
+#pragma GCC unroll 16
+        for (int b = 0; b < B; ++b)
+#pragma GCC unroll 2
+          for (int part = 0; part < kParts; ++part) sums[r][b][part] = How::add(sums[r][b][part], weights[b], part, x);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
       for (int b = 0; b < B; ++b)
 #pragma GCC unroll 2
-        for (int part = 0; part < kParts; ++part) sums[r][b][part] = How::add(sums[r][b][part], weights[b], part, x);
-    }
+        for (int part = 0; part < kParts; ++part) {
+          totals[r][b][part] = totals[r][b][part] + sums[r][b][part];
+          sums[r][b][part] = zero();
+        }
   }
   for (int r = 0; r < R; ++r)
-    for (int b = 0; b < B; ++b) put(sums[r][b], task.out + r * task.stride + b * kColumns, task.columns - b * kColumns);
+    for (int b = 0; b < B; ++b) put(totals[r][b], task.out + r * task.stride + b * kColumns, task.columns - b * kColumns);
 }
 
 // All rows with B blocks, R rows at a time, then half as many, ...

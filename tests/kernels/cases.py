@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from judge import Case
+from row_cases import OPERATIONS_ON_ROWS, ROWS
 
 from cupola.kernels.attention.api import ATTEND
 from cupola.kernels.attention.mask import Mask
@@ -19,7 +20,17 @@ from cupola.kernels.norm.api import LAYER_NORM, RMS_NORM
 from cupola.kernels.rotary.api import ROTATE
 from cupola.kernels.rotary.pairing import Pairing
 
-OPERATIONS = (ATTEND, DOT, LINEAR_CROSS_ENTROPY, LINEAR_LOG_PROBS, RMS_NORM, LAYER_NORM, ROTATE, GATE)
+OPERATIONS = (
+    ATTEND,
+    DOT,
+    LINEAR_CROSS_ENTROPY,
+    LINEAR_LOG_PROBS,
+    RMS_NORM,
+    LAYER_NORM,
+    ROTATE,
+    GATE,
+    *OPERATIONS_ON_ROWS,
+)
 NAN = np.float32(np.nan)
 
 
@@ -368,5 +379,5 @@ GATES = [
     *(gated(f"{kind.value}, odd sizes, ties at zero, far out", special(normal(3, 127)), kind) for kind in Activation),
 ]
 
-CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *NORMS, *ROTATIONS, *GATES]
+CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *NORMS, *ROTATIONS, *GATES, *ROWS]
 TYPICAL = [case for case in CASES if case.name == "typical"]

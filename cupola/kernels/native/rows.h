@@ -158,9 +158,11 @@ inline Floats exponential(Floats x) {
 // 1 / (1 + e^-x)
 inline Floats sigmoid(Floats x) { return all(1) / (all(1) + exponential(all(0) - x)); }
 
-// tanh x, by the rational function that Eigen has for it.
+// tanh x: near 0 by the rational function that Eigen has for it, and from 4 on so that it ends at 1 exactly.
 inline Floats tangent(Floats x) {
-  x = smaller(larger(x, all(-7.90531110763549805f)), all(7.90531110763549805f));
+  const Floats far = all(1) - all(2) / (exponential(x + x) + all(1));
+  const Floats near = all(4) - larger(x, all(0) - x);
+  x = smaller(larger(x, all(-4.0f)), all(4.0f));
   const Floats square = x * x;
   Floats above = all(-2.76076847742355e-16f);
   for (const float each : {2.00018790482477e-13f, -8.60467152213735e-11f, 5.12229709037114e-08f, 1.48572235717979e-05f,
@@ -169,7 +171,7 @@ inline Floats tangent(Floats x) {
   Floats below = all(1.19825839466702e-06f);
   for (const float each : {1.18534705686654e-04f, 2.26843463243900e-03f, 4.89352518554385e-03f})
     below = multiply_add(below, square, all(each));
-  return x * above / below;
+  return where_positive(near, x * above / below) + (far - where_positive(near, far));
 }
 
 // Calls each(T()) with the type of the numbers; false where there is no kernel for them.

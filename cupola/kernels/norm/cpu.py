@@ -4,6 +4,7 @@ Backward, the statistics are computed again from the row that is in the cache by
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +148,7 @@ def _by(x: Float[Array, "*N D"], scale: Float[Array, " D"], offset: float, casti
     return by.astype(x.dtype).astype(jnp.float32) if casting is Casting.LLAMA else by
 
 
-def _attributes(options: _Options) -> dict[str, np.generic]:
+def _attributes(options: _Options) -> dict[str, Any]:
     epsilon, centred, casting, _ = options
     rounds = casting is Casting.LLAMA
     return {"epsilon": np.float32(epsilon), "centred": np.int32(centred), "rounds": np.int32(rounds)}

@@ -33,7 +33,7 @@ inline Floats normal_below(Floats x) {
   return all(1) - where_positive(all(3.7439211627767994f) - asked, all(1) - share);
 }
 
-// The activation and its derivative.
+// The activation and its derivative; of a NaN, one (the larger of 0 and x, in this order, is it too).
 template <Activation kind>
 inline Active active(Floats x) {
   if constexpr (kind == kSilu) {
@@ -50,9 +50,10 @@ inline Active active(Floats x) {
     const Floats steep = twice * multiply_add(square, all(0.134145f), all(1));
     return {x * share, multiply_add(x * share * (all(1) - share), steep, share)};
   } else if constexpr (kind == kRelu) {
-    return {where_positive(x, x), where_positive(x, all(1))};
+    return {larger(all(0), x), where_positive(x, all(1))};
   } else {
-    return {where_positive(x, x * x), where_positive(x, x + x)};
+    const Floats above = larger(all(0), x);
+    return {above * above, above + above};
   }
 }
 

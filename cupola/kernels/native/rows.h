@@ -138,10 +138,11 @@ struct Sum {
   }
 };
 
-// e^x to one or two units in the last place: 2^n e^r with |r| <= ln 2 / 2. Beyond +-87 as at +-87; a NaN is lost there.
+// e^x to one or two units in the last place: 2^n e^r with |r| <= ln 2 / 2. Beyond +-87 as at +-87; a NaN stays one.
 // Coefficients: Moshier, Cephes, expf.
 inline Floats exponential(Floats x) {
-  x = larger(smaller(x, all(87.0f)), all(-87.0f));
+  // In this order the smaller and the larger of a number and a NaN are the NaN.
+  x = larger(all(-87.0f), smaller(all(87.0f), x));
   const Floats n = nearest(x * all(1.44269504088896341f));
   Floats r = multiply_add(n, all(-0.693359375f), x);
   r = multiply_add(n, all(2.12194440e-4f), r);

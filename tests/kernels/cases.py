@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from judge import Case
 from loss_cases import DIVERGENCES, OBJECTIVES
+from row_cases import OPERATIONS_ON_ROWS, ROWS
 
 from cupola.kernels.attention.api import ATTEND
 from cupola.kernels.attention.mask import Mask
@@ -32,6 +33,7 @@ OPERATIONS = (
     LAYER_NORM,
     ROTATE,
     GATE,
+    *OPERATIONS_ON_ROWS,
 )
 NAN = np.float32(np.nan)
 
@@ -418,5 +420,5 @@ GATES = [
     *(gated(f"{kind.value}, odd sizes, ties at zero, far out", special(normal(3, 127)), kind) for kind in Activation),
 ]
 
-CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *OBJECTIVES, *DIVERGENCES, *NORMS, *ROTATIONS, *GATES]
+CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *OBJECTIVES, *DIVERGENCES, *NORMS, *ROTATIONS, *GATES, *ROWS]
 TYPICAL = [case for case in CASES if case.name == "typical"]

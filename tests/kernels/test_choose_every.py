@@ -10,6 +10,7 @@ import pytest
 from cases import CASES, OPERATIONS, TYPICAL
 from jax.sharding import NamedSharding
 from judge import POLICIES, complaints, cotangent_of, pull, results_of, standard
+from row_cases import BROKEN_ON_ROWS
 
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import Unsupported
@@ -33,12 +34,12 @@ OF_THEIR_OWN = {PAGED_ATTEND}
 
 
 def pairs(cases):
-    """Returns each case with each implementation of its operation."""
+    """Returns each case with each implementation of its operation that honours it in every format."""
     return [
         pytest.param(case, implementation, id=f"{case}-{implementation.name}")
         for case in cases
         for implementation in case.operation.implementations
-        if not implementation.refuses(*case.arguments(case.given()["float32"], FLOAT32))
+        if not any(implementation.refuses(*case.arguments(case.given()[n], p)) for n, p in POLICIES.items())
     ]
 
 
@@ -298,6 +299,7 @@ BROKEN = {
         "relu, odd sizes, ties at zero, far out",
         lambda g, v, _: jnp.maximum(g, 0) * v,
     ),
+    **BROKEN_ON_ROWS,
 }
 
 

@@ -1,6 +1,7 @@
 """Looking up rows of a table, whose gradient is a sum over all places at which a row was looked up.
 
-NOTE
+The native gradient is asked for by name: on a bf16 table it takes a third to a half of the compiler's time, on a
+float32 table of 49,152 rows 1.3 x as long.
 """
 
 from jaxtyping import Array, Float, Int
@@ -12,8 +13,8 @@ from cupola.kernels.native.library import implementations
 LOOK_UP = Operation(
     "look_up",
     (
-        *implementations(cpu.look_up, cpu.refuses),
         Implementation("xla", xla.look_up),
+        *implementations(cpu.look_up, cpu.refuses),
         Implementation("reference", reference.look_up),
     ),
 )

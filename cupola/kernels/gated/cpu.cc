@@ -15,9 +15,11 @@ struct Active {
   Floats value, slope;
 };
 
-// The distribution function of a standard normal number; erf by the rational function that XLA has for it.
+// The distribution function of a standard normal number; erf by the rational function that XLA has for it, which ends
+// at +-1 exactly.
 inline Floats normal_below(Floats x) {
-  Floats z = x * all(0.707106781186547524f);
+  const Floats asked = x * all(0.707106781186547524f);
+  Floats z = asked;
   z = smaller(larger(z, all(-3.7439211627767994f)), all(3.7439211627767994f));
   const Floats square = z * z;
   Floats above = all(0.00022905065861350646f);
@@ -27,10 +29,11 @@ inline Floats normal_below(Floats x) {
   for (const float each : {0.000023547966471313185f, 0.0010179625278914885f, 0.014070470171167667f,
                            0.11098505178285362f, 0.49746925110067538f, 1.0f})
     below = multiply_add(below, square, all(each));
-  return multiply_add(z * above / below, all(0.5f), all(0.5f));
+  const Floats share = where_positive(asked + all(3.7439211627767994f), multiply_add(z * above / below, all(0.5f), all(0.5f)));
+  return all(1) - where_positive(all(3.7439211627767994f) - asked, all(1) - share);
 }
 
-// The activation and its derivative.
+// The activation and its derivative; of a NaN, one (the larger of 0 and x, in this order, is it too).
 template <Activation kind>
 inline Active active(Floats x) {
   if constexpr (kind == kSilu) {
@@ -47,9 +50,10 @@ inline Active active(Floats x) {
     const Floats steep = twice * multiply_add(square, all(0.134145f), all(1));
     return {x * share, multiply_add(x * share * (all(1) - share), steep, share)};
   } else if constexpr (kind == kRelu) {
-    return {where_positive(x, x), where_positive(x, all(1))};
+    return {larger(all(0), x), where_positive(x, all(1))};
   } else {
-    return {where_positive(x, x * x), where_positive(x, x + x)};
+    const Floats above = larger(all(0), x);
+    return {above * above, above + above};
   }
 }
 

@@ -2,7 +2,8 @@
 
 Not here: the product of the input with its own matrix, which needs no step to wait for another and is made for all at
 once (`kernels/matmul`); zoneout and dropout between steps, for which the caller scans over steps of length one.
-NOTE
+The native kernel is asked for by name: it is 1.07 to 1.2 x as fast as the compiler from 512 numbers a state on, and
+0.8 to 1.3 x below.
 Source: Hochreiter & Schmidhuber 1997; Gers et al. 2000 (forget gate).
 """
 
@@ -17,8 +18,8 @@ from cupola.kernels.native.library import implementations
 LSTM = Operation(
     "lstm",
     (
-        *implementations(cpu.lstm, cpu.refuses),
         Implementation("xla", xla.lstm),
+        *implementations(cpu.lstm, cpu.refuses),
         Implementation("reference", reference.lstm),
     ),
 )

@@ -46,12 +46,18 @@ inline void multiply(const float* a, int64_t depth, const T* tile, Floats (*sums
   }
 }
 
-// Calls each(constant, row) for all rows, kRows at a time.
+// Calls each(constant, row) for all rows, kRows at a time, and once for what is left.
 template <typename Each>
 inline void few_at_a_time(int64_t rows, const Each& each) {
   int64_t row = 0;
   for (; row + kRows <= rows; row += kRows) each(std::integral_constant<int64_t, kRows>(), row);
-  for (; row < rows; ++row) each(std::integral_constant<int64_t, 1>(), row);
+  switch (rows - row) {
+    case 5: return each(std::integral_constant<int64_t, 5>(), row);
+    case 4: return each(std::integral_constant<int64_t, 4>(), row);
+    case 3: return each(std::integral_constant<int64_t, 3>(), row);
+    case 2: return each(std::integral_constant<int64_t, 2>(), row);
+    case 1: return each(std::integral_constant<int64_t, 1>(), row);
+  }
 }
 
 // Copies numbers, rounded as operands of a product with a matrix of T are.

@@ -53,7 +53,7 @@ def _lstm(inputs, recurrent, hidden, cell, precision, level):
 
 
 def _run(inputs, recurrent, hidden, cell, precision, level, keeps):
-    b, t, w = *inputs.shape[:2], hidden.shape[1]
+    (b, t), w = inputs.shape[:2], hidden.shape[1]
     shapes = (b, t, w), (b, w), (keeps * b, t, w), (keeps * b, t, 4 * w)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return call("lstm_forward", level, results, inputs, recurrent.astype(precision.compute), hidden, cell)

@@ -138,10 +138,11 @@ struct Sum {
   }
 };
 
-// e^x to one or two units in the last place: 2^n e^r with |r| <= ln 2 / 2. Beyond +-87 as at +-87; a NaN is lost there.
+// e^x to one or two units in the last place: 2^n e^r with |r| <= ln 2 / 2. Beyond +-87 as at +-87; a NaN stays one.
 // Coefficients: Moshier, Cephes, expf.
 inline Floats exponential(Floats x) {
-  x = larger(smaller(x, all(87.0f)), all(-87.0f));
+  // In this order the smaller and the larger of a number and a NaN are the NaN.
+  x = larger(all(-87.0f), smaller(all(87.0f), x));
   const Floats n = nearest(x * all(1.44269504088896341f));
   Floats r = multiply_add(n, all(-0.693359375f), x);
   r = multiply_add(n, all(2.12194440e-4f), r);
@@ -158,9 +159,11 @@ inline Floats exponential(Floats x) {
 // 1 / (1 + e^-x)
 inline Floats sigmoid(Floats x) { return all(1) / (all(1) + exponential(all(0) - x)); }
 
-// tanh x, by the rational function that Eigen has for it.
+// tanh x: near 0 by the rational function that Eigen has for it, and from 4 on so that it ends at 1 exactly.
 inline Floats tangent(Floats x) {
-  x = smaller(larger(x, all(-7.90531110763549805f)), all(7.90531110763549805f));
+  const Floats far = all(1) - all(2) / (exponential(x + x) + all(1));
+  const Floats near = all(4) - larger(x, all(0) - x);
+  x = smaller(larger(x, all(-4.0f)), all(4.0f));
   const Floats square = x * x;
   Floats above = all(-2.76076847742355e-16f);
   for (const float each : {2.00018790482477e-13f, -8.60467152213735e-11f, 5.12229709037114e-08f, 1.48572235717979e-05f,
@@ -169,7 +172,7 @@ inline Floats tangent(Floats x) {
   Floats below = all(1.19825839466702e-06f);
   for (const float each : {1.18534705686654e-04f, 2.26843463243900e-03f, 4.89352518554385e-03f})
     below = multiply_add(below, square, all(each));
-  return x * above / below;
+  return where_positive(near, x * above / below) + (far - where_positive(near, far));
 }
 
 // Calls each(T()) with the type of the numbers; false where there is no kernel for them.

@@ -4,6 +4,7 @@ Backward, the statistics are computed again from the row that is in the cache by
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,9 @@ def rms_norm(
     level: Level,
 ) -> Float[Array, "*N D"]:
     """Returns x / sqrt(mean(x^2) + epsilon) * (offset + scale)."""
-    return _norm(x, _nothing(x), _by(x, scale, offset, casting), _NO_OFFSET, (epsilon, False, casting, level))[0]
+    return _norm(
+        x, _nothing(x), _by(x, scale, offset, casting), jnp.zeros((0,), jnp.float32), (epsilon, False, casting, level)
+    )[0]
 
 
 def layer_norm(
@@ -56,7 +59,9 @@ def add_rms_norm(
     level: Level,
 ) -> tuple[Float[Array, "*N D"], Float[Array, "*N D"]]:
     """Returns the norm of x + residual, and x + residual."""
-    return _norm(x, residual, _by(x, scale, offset, casting), _NO_OFFSET, (epsilon, False, casting, level))
+    return _norm(
+        x, residual, _by(x, scale, offset, casting), jnp.zeros((0,), jnp.float32), (epsilon, False, casting, level)
+    )
 
 
 def add_layer_norm(
@@ -132,7 +137,6 @@ def _refused_casting(x: Float[Array, "*N D"], casting: Casting) -> list[str]:
     return [] if wide else [f"casting {casting.value!r} is computed in {x.dtype.name}, and it computes in float32"]
 
 
-_NO_OFFSET = np.zeros((0,), np.float32)
 _Options = tuple[float, bool, Casting, Level]
 """Epsilon, whether rows are centred, casting, level."""
 
@@ -147,7 +151,7 @@ def _by(x: Float[Array, "*N D"], scale: Float[Array, " D"], offset: float, casti
     return by.astype(x.dtype).astype(jnp.float32) if casting is Casting.LLAMA else by
 
 
-def _attributes(options: _Options) -> dict[str, np.generic]:
+def _attributes(options: _Options) -> dict[str, Any]:
     epsilon, centred, casting, _ = options
     rounds = casting is Casting.LLAMA
     return {"epsilon": np.float32(epsilon), "centred": np.int32(centred), "rounds": np.int32(rounds)}
@@ -173,7 +177,7 @@ def _backward(options, kept, gradients):
     own, scales, offsets = call(
         "norm_backward", options[3], shapes, x, gradient, besides, scale, **_attributes(options)
     )
-    for_offset = offsets.sum(0) if centred else _NO_OFFSET
+    for_offset = offsets.sum(0) if centred else jnp.zeros((0,), jnp.float32)
     return own, own if residual.size else jnp.zeros_like(residual), scales.sum(0), for_offset
 
 

@@ -27,7 +27,7 @@ void weigh(const Problem& p, const float* scores, const float* for_weights, int6
       Floats weight[2], slope[2];
       for (int64_t i = 0; i < 2; ++i) {
         const Floats raw = load(scores + (s + i) * kQueries + t);
-        weight[i] = power_of_two<Operand::kExact>(raw * by - highest) * share;
+        weight[i] = power_of_two<Operand::kExact>((raw - highest) * by) * share;
         slope[i] = weight[i] * (load(for_weights + (s + i) * kQueries + t) - off);
         // What is hidden lies far below -1: no slope there.
         if (capped) slope[i] = slope[i] * larger(all(1) - raw * raw, all(0));
@@ -85,10 +85,15 @@ void pack_queries(const Problem& p, const Gradients& to, int64_t b, int64_t head
       read(out, i, one);
       read(given, i, other);
       for (int64_t c = p.width; c < p.padded; ++c) one[c] = other[c] = 0;
-      for (int64_t c = 0; c < p.padded; c += 16)
-        for (int64_t j = 0; j < 16; ++j) sums[j] += one[c + j] * other[c + j];
       float sum = 0;
-      for (float each : sums) sum += each;
+      if (Operand::kExact) {
+        // In the order of the product with the values, so that where one key is all, nothing is left of the difference.
+        for (int64_t c = 0; c < p.width; ++c) sum += one[c] * other[c];
+      } else {
+        for (int64_t c = 0; c < p.padded; c += 16)
+          for (int64_t j = 0; j < 16; ++j) sums[j] += one[c + j] * other[c + j];
+        for (float each : sums) sum += each;
+      }
       asked.top[i] = to.kept[first + i];
       asked.inverse[i] = to.kept[all_rows + first + i];
       asked.drift[i] = to.drift[first + i] = sum;

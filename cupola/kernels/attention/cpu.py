@@ -4,7 +4,6 @@ Not here: what the code does (`cpu.cc`). Invariant: which thread computes what c
 Source: Dao et al. 2022 (FlashAttention), section 3.1 and appendix B.2; our `top` and 1/`inverse` are its m, l.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -96,7 +95,8 @@ def _backward(scale, precision, soft_cap, level, held, gradient):
     for_sinks = None
     if sinks is not None:
         top, inverse = kept
-        share = jnp.exp2(sinks.astype(jnp.float32)[None, :, None] / math.log(2) - top) * inverse
+        unit = soft_cap or abs(scale) or 1.0  # of the kept tops
+        share = jnp.exp((sinks.astype(jnp.float32)[None, :, None] / unit - top) * unit) * inverse
         for_sinks = -jnp.sum(share * drift, (0, 2)).astype(sinks.dtype)
     return for_query, for_key, for_value, for_sinks, None
 

@@ -97,17 +97,17 @@ void attend_block(const Problem& p, int64_t b, int64_t head, int64_t query, Pack
                             p.padded, kQueries, seen.size / Operand::kPer);
   }
   const int64_t count = std::min(kQueries, p.queries - query), all_rows = p.batch * p.heads * p.queries;
-  float *top = kept + (b * p.heads + head) * p.queries + query, *inverse = top + all_rows;
+  float *top = kept + (b * p.heads + head) * p.queries + query, *total = top + all_rows;
   float* turned = scores;
   for (int64_t c = 0; c < p.padded; c += kKeys) {
     // A part of the width at a time: what is turned lies where the scores were.
     const int64_t width = std::min(kKeys, p.padded - c);
     transpose(run.out + c * kQueries, width, kQueries, turned);
     for (int64_t t = 0; t < count; ++t) {
-      const float by = run.total[t] > 0 || run.total[t] != run.total[t] ? 1 / run.total[t] : 0;
-      for (int64_t i = 0; i < width; ++i) turned[t * width + i] *= by;
+      const float by = run.total[t] == 0 ? 1 : run.total[t];
+      for (int64_t i = 0; i < width; ++i) turned[t * width + i] /= by;
       top[t] = run.top[t];
-      inverse[t] = by;
+      total[t] = run.total[t];
       Rows to = rows_of(out, b, head);
       to.data = static_cast<const char*>(to.data) + c * (to.half ? 2 : 4);
       to.width = std::min(width, p.width - c);

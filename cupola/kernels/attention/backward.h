@@ -18,16 +18,17 @@ struct Gradients {
 // gradient as rows over queries (a left operand), and the latter as words over keys (a right one).
 template <class Operand>
 void weigh(const Problem& p, const float* scores, const float* for_weights, int64_t size, const float* top,
-           const float* inverse, const float* drift, float* weights, float* for_scores, float* across) {
+           const float* total, const float* drift, float* weights, float* for_scores, float* across) {
   const Floats by = all(p.exponent());
   const bool capped = p.cap != 0;
   for (int64_t t = 0; t < kQueries; t += kWide) {
-    const Floats highest = load(top + t), share = load(inverse + t), off = load(drift + t);
+    const Floats highest = load(top + t), share = load(total + t), off = load(drift + t);
     for (int64_t s = 0; s < size; s += 2) {
       Floats weight[2], slope[2];
       for (int64_t i = 0; i < 2; ++i) {
         const Floats raw = load(scores + (s + i) * kQueries + t);
-        weight[i] = power_of_two<Operand::kExact>(raw * by - highest) * share;
+        weight[i] = power_of_two<Operand::kExact>((raw - highest) * by);
+        weight[i] = Operand::kExact ? weight[i] / share : weight[i] * share;
         slope[i] = weight[i] * (load(for_weights + (s + i) * kQueries + t) - off);
         // What is hidden lies far below -1: no slope there.
         if (capped) slope[i] = slope[i] * larger(all(1) - raw * raw, all(0));
@@ -55,7 +56,7 @@ void weigh(const Problem& p, const float* scores, const float* for_weights, int6
 struct Asked {
   float *across, *given_across;  // right operands of the scores and of the weights' gradient
   float *pairs, *given_pairs;    // right operands of the keys' and of the values' gradient
-  float *top, *inverse, *drift;  // [queries in blocks]
+  float *top, *total, *drift;    // [queries in blocks]; one over the total where weights are rounded
   float* gradient;               // of the queries, [block][padded][kQueries]
 };
 
@@ -77,7 +78,8 @@ void pack_queries(const Problem& p, const Gradients& to, int64_t b, int64_t head
     transpose(target, kQueries, words, asked.given_across + at);
     pack_pairs<Operand>(target, kQueries, p.padded, asked.given_pairs + at);
     for (int64_t i = query; i < query + kQueries; ++i) {
-      asked.top[i] = asked.inverse[i] = asked.drift[i] = 0;
+      asked.top[i] = asked.drift[i] = 0;
+      asked.total[i] = 1;
       if (i >= p.queries) continue;
       to.drift[first + i] = 0;
       if (p.query_segments && !p.asking(b)[i]) continue;
@@ -85,12 +87,18 @@ void pack_queries(const Problem& p, const Gradients& to, int64_t b, int64_t head
       read(out, i, one);
       read(given, i, other);
       for (int64_t c = p.width; c < p.padded; ++c) one[c] = other[c] = 0;
-      for (int64_t c = 0; c < p.padded; c += 16)
-        for (int64_t j = 0; j < 16; ++j) sums[j] += one[c + j] * other[c + j];
       float sum = 0;
-      for (float each : sums) sum += each;
+      if (Operand::kExact) {
+        // In the order of the product with the values, so that where one key is all, nothing is left of the difference.
+        for (int64_t c = 0; c < p.width; ++c) sum = std::fma(one[c], other[c], sum);
+      } else {
+        for (int64_t c = 0; c < p.padded; c += 16)
+          for (int64_t j = 0; j < 16; ++j) sums[j] += one[c + j] * other[c + j];
+        for (float each : sums) sum += each;
+      }
       asked.top[i] = to.kept[first + i];
-      asked.inverse[i] = to.kept[all_rows + first + i];
+      const float total = to.kept[all_rows + first + i];
+      if (total != 0) asked.total[i] = Operand::kExact ? total : 1 / total;
       asked.drift[i] = to.drift[first + i] = sum;
     }
   }
@@ -145,7 +153,7 @@ void differentiate_head(const Problem& p, const Gradients& to, int64_t b, int64_
       score<Operand>(p, sight, seen, query, key, {keys, words}, {asked.across + at, kQueries}, scores);
       multiply<Operand, false>({values, words}, {asked.given_across + at, kQueries}, {for_weights, kQueries}, seen.size,
                                kQueries, words);
-      weigh<Operand>(p, scores, for_weights, seen.size, asked.top + query, asked.inverse + query, asked.drift + query,
+      weigh<Operand>(p, scores, for_weights, seen.size, asked.top + query, asked.total + query, asked.drift + query,
                      weights, for_scores, across);
       multiply<Operand, true>({weights, kQueries / per}, {asked.given_pairs + at, p.padded}, {for_value, p.padded},
                               seen.size, p.padded, kQueries / per);

@@ -1,10 +1,9 @@
 """Attention in native code: a block of scores at a time, in the processor's cache, and again for the gradient.
 
 Not here: what the code does (`cpu.cc`). Invariant: which thread computes what changes no bit.
-Source: Dao et al. 2022 (FlashAttention), section 3.1 and appendix B.2; our `top` and 1/`inverse` are its m, l.
+Source: Dao et al. 2022 (FlashAttention), section 3.1 and appendix B.2; our `top` and `total` are its m, l.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -66,7 +65,7 @@ def _forward(query, key, value, sinks, mask, scale, precision, soft_cap, level):
     batch, queries, heads, _ = query.shape
     results = (
         jax.ShapeDtypeStruct(query.shape, query.dtype),
-        # The top and the inverse of the total of each query.
+        # The top and the total of each query.
         jax.ShapeDtypeStruct((2, batch, heads, queries), jnp.float32),
     )
     arrays = (query, key, value, *_marks(mask, batch, sinks))
@@ -95,8 +94,9 @@ def _backward(scale, precision, soft_cap, level, held, gradient):
         )
     for_sinks = None
     if sinks is not None:
-        top, inverse = kept
-        share = jnp.exp2(sinks.astype(jnp.float32)[None, :, None] / math.log(2) - top) * inverse
+        top, total = kept
+        unit = soft_cap or abs(scale) or 1.0  # of the kept tops
+        share = jnp.exp((sinks.astype(jnp.float32)[None, :, None] / unit - top) * unit) / jnp.where(total > 0, total, 1)
         for_sinks = -jnp.sum(share * drift, (0, 2)).astype(sinks.dtype)
     return for_query, for_key, for_value, for_sinks, None
 

@@ -25,8 +25,8 @@ void soften(const float* scores, int64_t size, int64_t width, float exponent, Ru
     bool grown = false;
     for (int64_t j = 0; j < kAtOnce; ++j) {
       const Floats before = load(run.top + t + j * kWide);
-      top[j] = larger(before, top[j] * by);
-      shrink[j] = power_of_two<true>(before - top[j]);
+      top[j] = larger(before, top[j]);
+      shrink[j] = power_of_two<true>((before - top[j]) * by);
       total[j] = load(run.total + t + j * kWide) * shrink[j];
       grown = grown || differ(before, top[j]);
       store(run.top + t + j * kWide, top[j]);
@@ -35,8 +35,8 @@ void soften(const float* scores, int64_t size, int64_t width, float exponent, Ru
       float* to = weights + s / Operand::kPer * kQueries + t;
       for (int64_t j = 0; j < kAtOnce; ++j) {
         const float* from = scores + s * kQueries + t + j * kWide;
-        const Floats first = power_of_two<Operand::kExact>(load(from) * by - top[j]);
-        const Floats second = power_of_two<Operand::kExact>(load(from + kQueries) * by - top[j]);
+        const Floats first = power_of_two<Operand::kExact>((load(from) - top[j]) * by);
+        const Floats second = power_of_two<Operand::kExact>((load(from + kQueries) - top[j]) * by);
         total[j] += first + second;
         store_summed<Operand>(to + j * kWide, kQueries, first, second);
       }
@@ -79,11 +79,11 @@ void attend_block(const Problem& p, int64_t b, int64_t head, int64_t query, Pack
   Running run{arena.take(kQueries), arena.take(kQueries), arena.take(p.padded * kQueries)};
   pack_rows<Operand>(rows_of(p.query, b, head), query, p.queries, kQueries, p.asking(b), p.sign, p.padded, rows);
   transpose(rows, kQueries, words, asked);
-  const float exponent = p.exponent(), hidden = kHidden * exponent;
-  const float sink = p.sinks ? std::max(p.sinks[head] * kLog2E, hidden) : hidden;
+  // The top is kept as scores stand, before the exponent: the largest one's weight is 1, and not 1 and a rounding.
+  const float exponent = p.exponent(), sink = p.sinks ? p.sinks[head] / (p.cap ? p.cap : p.factor) : kHidden;
   for (int64_t t = 0; t < kQueries; ++t) {
-    run.top[t] = std::max(sink, hidden / 2);
-    run.total[t] = sink > hidden / 2 ? 1 : 0;
+    run.top[t] = std::max(sink, kHidden / 2);
+    run.total[t] = sink > kHidden / 2 ? 1 : 0;
   }
   std::memset(run.out, 0, size_t(p.padded * kQueries) * sizeof(float));
   const Sight sight = p.sight(b);
@@ -97,17 +97,17 @@ void attend_block(const Problem& p, int64_t b, int64_t head, int64_t query, Pack
                             p.padded, kQueries, seen.size / Operand::kPer);
   }
   const int64_t count = std::min(kQueries, p.queries - query), all_rows = p.batch * p.heads * p.queries;
-  float *top = kept + (b * p.heads + head) * p.queries + query, *inverse = top + all_rows;
+  float *top = kept + (b * p.heads + head) * p.queries + query, *total = top + all_rows;
   float* turned = scores;
   for (int64_t c = 0; c < p.padded; c += kKeys) {
     // A part of the width at a time: what is turned lies where the scores were.
     const int64_t width = std::min(kKeys, p.padded - c);
     transpose(run.out + c * kQueries, width, kQueries, turned);
     for (int64_t t = 0; t < count; ++t) {
-      const float by = run.total[t] > 0 || run.total[t] != run.total[t] ? 1 / run.total[t] : 0;
-      for (int64_t i = 0; i < width; ++i) turned[t * width + i] *= by;
+      const float by = run.total[t] == 0 ? 1 : run.total[t];
+      for (int64_t i = 0; i < width; ++i) turned[t * width + i] /= by;
       top[t] = run.top[t];
-      inverse[t] = by;
+      total[t] = run.total[t];
       Rows to = rows_of(out, b, head);
       to.data = static_cast<const char*>(to.data) + c * (to.half ? 2 : 4);
       to.width = std::min(width, p.width - c);

@@ -60,9 +60,10 @@ inline Floats power_of_two(Floats x) {
 #endif
 }
 
-// The rational function of Eigen's ptanh: within a few units in the last place for every x.
-inline Floats tanh_of(Floats x) {
-  x = smaller(larger(x, all(-7.90531110763549805f)), all(7.90531110763549805f));
+// Near zero the rational function of Eigen's ptanh, exact relative to x; farther out 1 - 2 / (1 + exp(2|x|)), exact
+// relative to 1 - tanh, which the slope is made of.
+inline Floats tanh_of(Floats given) {
+  const Floats x = smaller(larger(given, all(-7.90531110763549805f)), all(7.90531110763549805f));
   const Floats square = x * x;
   Floats above = all(-2.76076847742355e-16f);
   above = above * square + all(2.00018790482477e-13f);
@@ -75,7 +76,17 @@ inline Floats tanh_of(Floats x) {
   below = below * square + all(1.18534705686654e-04f);
   below = below * square + all(2.26843463243900e-03f);
   below = below * square + all(4.89352518554385e-03f);
-  return x * above / below;
+  const Floats near = x * above / below;
+  const Floats size = larger(given, all(0) - given);
+  const Floats shrunk = power_of_two<true>(size * all(-2 * 1.4426950408889634f));
+  const Floats far = all(1) - (shrunk + shrunk) / (all(1) + shrunk);
+#if CUPOLA_LEVEL >= 2
+  const Floats signed_far = _mm512_mask_sub_ps(far, _mm512_cmp_ps_mask(given, all(0), _CMP_LT_OQ), all(0), far);
+  return _mm512_mask_mov_ps(near, _mm512_cmp_ps_mask(size, all(0.625f), _CMP_GT_OQ), signed_far);
+#else
+  const Floats signed_far = _mm256_or_ps(far, _mm256_and_ps(given, _mm256_set1_ps(-0.0f)));
+  return _mm256_blendv_ps(near, signed_far, _mm256_cmp_ps(size, all(0.625f), _CMP_GT_OQ));
+#endif
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ def _backward(scale, precision, soft_cap, kept, gradient):
     for_query = []
     for_key = jnp.zeros(keys.shape, precision.accumulate)
     for_value = for_key
-    for_sinks = None if sinks is None else jnp.zeros((groups, heads // groups), jnp.float32)
+    for_sinks = jnp.zeros((groups, heads // groups), jnp.float32)
     for block, top, total in zip(_blocks(mask, query.shape[1], key.shape[1]), tops, totals, strict=True):
         folded = _fold(scaled[:, block.queries], groups)
         into, given = (_fold(x[:, block.queries].astype(jnp.float32), groups) for x in (out, gradient))
@@ -143,7 +143,8 @@ def _scores(
     soft_cap: float | None,
 ) -> tuple[Float[Array, "B K _ GT"], Any]:
     """Returns the transposed scores of a block, hidden ones at HIDDEN, and what a soft cap leaves of their gradient."""
-    scores, slope = product(keys[:, :, block.keys], folded, (3, 3), precision, batch=2), 1.0
+    scores = product(keys[:, :, block.keys], folded, (3, 3), precision, batch=2)
+    slope: Any = 1.0
     if soft_cap is not None:
         part = jnp.tanh(scores / soft_cap)
         scores, slope = soft_cap * part, 1 - part * part

@@ -111,8 +111,9 @@ def serve(form: str, precision: str, rows: int) -> None:
     account = compiled.memory_analysis()
     chosen = LINEAR_CROSS_ENTROPY.choose(None, x, head, targets, weights, policy).name
 
+    before = _resident("VmRSS")  # Before the first run: what it frees may stay with the process.
+
     def work() -> dict[str, float]:
-        before = _resident("VmRSS")
         _begin_peak()
         jax.block_until_ready(compiled(x, head, targets, weights))
         return {"grown": _resident("VmHWM") - before}

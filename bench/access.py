@@ -228,6 +228,7 @@ def ask_scale(report: Report, size: Size) -> None:
         store = one["store"]
         rate = one["loaded_per_second"]
         report.facts[f"{store} load"] = f"{one['relationships']} in {one['load_seconds']:.0f} s, {rate:.0f} a second"
+        report.facts[f"{store} groups"] = f"indexed under load {one['warm_seconds']:.0f} s after the first question"
         report.aim(f"{store}: loaded, s", one["load_seconds"], 600)
         for freshness in (access_scale.SAFE, access_scale.RECENT):
             for clients in access_scale.CLIENTS:

@@ -261,13 +261,14 @@ def write_struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
 
 def read_time(message: timestamp_pb2.Timestamp) -> float:
     """Returns the seconds since 1970 of a message."""
-    return message.seconds + message.nanos / 1e9
+    # A quotient of whole numbers is the nearest float there is, so a time comes back as it was sent.
+    return (message.seconds * 10**9 + message.nanos) / 10**9
 
 
 def write_time(seconds: float | int) -> timestamp_pb2.Timestamp:
-    """Returns the message of seconds since 1970."""
-    whole = math.floor(seconds)
-    return timestamp_pb2.Timestamp(seconds=whole, nanos=round((seconds - whole) * 1e6) * 1000)
+    """Returns the message of seconds since 1970, to the microsecond."""
+    whole, rest = divmod(round(seconds * 10**6), 10**6)
+    return timestamp_pb2.Timestamp(seconds=whole, nanos=rest * 1000)
 
 
 def _read_value(value: struct_pb2.Value) -> Any:

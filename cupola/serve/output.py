@@ -64,9 +64,10 @@ class Output:
         if not self._longest:
             certain, self._held = self._held, ""
             return certain
-        found = [(at, stop) for stop in self._request.stop if (at := self._held.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._request.stop if (at := self._held.find(stop)) >= 0]
         if found:
-            at, stop = min(found)
+            # The one that was whole first, however many tokens came at a time.
+            _, at, stop = min(found)
             certain, self._held = self._held[:at], ""
             self.ending = Ending(Reason.STOP, stop)
             return certain

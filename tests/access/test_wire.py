@@ -53,6 +53,11 @@ def test_a_relationship_comes_back_equal(relationship, operation):
     assert wire.read_update(sent) == Update(operation, relationship)
 
 
+@pytest.mark.parametrize("seconds", [1.761, 0.1 + 0.2, 1.9999999, -0.25, 4e9 + 0.001])
+def test_a_time_comes_back_to_the_microsecond(seconds):
+    assert wire.read_time(wire.write_time(seconds)) == round(seconds, 6)
+
+
 @given(FILTERS, st.sampled_from(Must))
 def test_a_filter_comes_back_equal(filter, must):
     assert wire.read_filter(wire.write_filter(filter)) == filter

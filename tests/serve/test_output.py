@@ -64,14 +64,20 @@ def test_log_probabilities_are_kept_only_where_asked():
     st.lists(st.text(alphabet="the furnacé ✓", min_size=1, max_size=4), max_size=3),
     st.integers(1, 5),
 )
-def test_any_text_and_stops_give_what_stands_before_the_first(text, stops, chunk):
+def test_any_text_and_stops_give_what_stands_before_the_first_that_is_whole(text, stops, chunk):
     if not text:
         return
     limit = len(TOKENIZER.encode(text))
     said, ending, _ = told(text, stop=tuple(stops), limit=limit, chunk=chunk)
-    found = [text.find(stop) for stop in stops if stop in text]
-    assert said == (text[: min(found)] if found else text)
-    assert (ending.reason is Reason.STOP) == bool(found)
+    found = [(text.find(stop) + len(stop), text.find(stop), stop) for stop in stops if stop in text]
+    assert said == (text[: min(found)[1]] if found else text)
+    assert (ending.reason, ending.stop) == ((Reason.STOP, min(found)[2]) if found else (Reason.LENGTH, None))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_the_stop_text_that_is_whole_first_ends_it_however_tokens_come(chunk):
+    said, ending, _ = told("aha", stop=("aha", "h"), limit=9, chunk=chunk)
+    assert (said, ending.stop) == ("a", "h")
 
 
 @pytest.mark.parametrize("text", ["é", "✓✓", "a é b"])

@@ -71,7 +71,7 @@ SOON = int(time.time())
         ({"exp": SOON - 60}, "has expired"),
         ({"exp": None}, "lacks a claim"),
         ({"exp": "tomorrow"}, "lacks a claim or has a strange one"),
-        ({"nbf": SOON + 600}, "is not good yet"),
+        ({"nbf": SOON + 10**6}, "is not good yet"),
         ({"sub": None}, "lacks a claim"),
         ({"tenant": None}, "claims no tenant"),
         ({"tenant": "_stores"}, "identify nobody"),

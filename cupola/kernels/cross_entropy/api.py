@@ -9,19 +9,25 @@ from jaxtyping import Array, Float, Int
 from cupola.core.dtype import FLOAT32, Precision
 from cupola.core.errors import ShapeError
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.cross_entropy import cpu, reference, softmax, xla
+from cupola.kernels.cross_entropy import cpu, gpu, reference, softmax, xla
 from cupola.kernels.cross_entropy.objective import PLAIN, Losses, Objective
+from cupola.kernels.gpu import implementation as on_gpu
 from cupola.kernels.native.library import implementations
 
 CROSS_ENTROPY = Operation(
     "cross_entropy",
-    (Implementation("xla", softmax.cross_entropy), Implementation("reference", reference.cross_entropy)),
+    (
+        Implementation("xla", softmax.cross_entropy),
+        on_gpu(gpu.cross_entropy, gpu.refuses_logits),
+        Implementation("reference", reference.cross_entropy),
+    ),
 )
 LINEAR_CROSS_ENTROPY = Operation(
     "linear_cross_entropy",
     (
         *implementations(cpu.linear_cross_entropy, cpu.refuses_losses),
         Implementation("xla", xla.linear_cross_entropy),
+        on_gpu(gpu.linear_cross_entropy, gpu.refuses_losses),
         Implementation("reference", reference.linear_cross_entropy),
     ),
 )
@@ -30,6 +36,7 @@ LINEAR_LOSSES = Operation(
     (
         *implementations(cpu.linear_losses, cpu.refuses_losses),
         Implementation("xla", xla.linear_losses),
+        on_gpu(gpu.linear_losses, gpu.refuses_losses),
         Implementation("reference", reference.linear_losses),
     ),
 )
@@ -38,6 +45,7 @@ LINEAR_LOG_PROBS = Operation(
     (
         *implementations(cpu.linear_log_probs, cpu.refuses_log_probs),
         Implementation("xla", xla.linear_log_probs),
+        on_gpu(gpu.linear_log_probs, gpu.refuses_log_probs),
         Implementation("reference", reference.linear_log_probs),
     ),
 )

@@ -57,10 +57,15 @@ def local(targets: jax.Array, blocks: int, index: jax.Array) -> jax.Array:
     return jnp.where(targets % blocks == index, targets // blocks, -1).astype(jnp.int32)
 
 
-def chunks(x: jax.Array) -> jax.Array:
-    """Cuts [B, T, ...] along T into [chunks, B * T / chunks, ...], padded with zeros at the end."""
+def chunks(x: jax.Array, tokens: int | None = None) -> jax.Array:
+    """Cuts [B, T, ...] along T into [chunks, B * T / chunks, ...], padded with zeros at the end.
+
+    Args:
+        tokens: how many positions are a chunk, at most; None: `chunk_tokens` of them.
+    """
     batch, length = x.shape[:2]
-    width = max(1, min(length, chunk_tokens(batch * length) // max(1, batch)))
+    tokens = chunk_tokens(batch * length) if tokens is None else tokens
+    width = max(1, min(length, tokens // max(1, batch)))
     count = -(-length // width)
     padded = jnp.pad(x, ((0, 0), (0, count * width - length), *((0, 0),) * (x.ndim - 2)))
     cut = jnp.moveaxis(padded.reshape(batch, count, width, *x.shape[2:]), 1, 0)

@@ -84,7 +84,7 @@ def _losses(x, head, targets, weights, class_weights, precision, objective, step
         seen, best, _ = _survey(
             x_chunk, matrix, target, blocks, precision, objective, class_weights, steps, aside, False
         )
-        cost, z_loss, _ = _costs(seen, target, weight, class_weights, head.shape[0], objective)
+        cost, z_loss, _ = costs_of(seen, target, weight, class_weights, head.shape[0], objective)
         return None, (cost, z_loss, best == target)
 
     inputs = (chunks(operand(x, precision, _rows(x))), chunks(targets), chunks(weights))
@@ -101,7 +101,7 @@ def _forward(x, head, targets, weights, class_weights, precision, objective, ste
         seen, best, logits = _survey(
             x_chunk, matrix, target, blocks, precision, objective, class_weights, steps, aside, True
         )
-        cost, z_loss, slope = _costs(seen, target, weight, class_weights, head.shape[0], objective)
+        cost, z_loss, slope = costs_of(seen, target, weight, class_weights, head.shape[0], objective)
 
         def block(carry, inputs):
             for_x, for_head = carry
@@ -220,7 +220,7 @@ def _multiply(logits, where, slope, spread, matrix, x, for_x, for_head, blocks, 
     return for_x, add_block(for_head, blocks, index, product(gradient, x, (1, 0), precision))
 
 
-def _costs(seen: Statistics, target, weight, class_weights, vocabulary, objective):
+def costs_of(seen: Statistics, target, weight, class_weights, vocabulary, objective):
     """Returns each position's loss and z-loss, and the slope of weight * loss."""
     normalizer = seen.top + jnp.log(seen.total)
     smooth, z = objective.label_smoothing, objective.z_loss

@@ -7,8 +7,9 @@ from jaxtyping import Array, Float
 
 from cupola.core.dtype import FLOAT32, Precision
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.gated import cpu, reference, xla
+from cupola.kernels.gated import cpu, gpu, reference, xla
 from cupola.kernels.gated.activation import Activation
+from cupola.kernels.gpu import implementation as on_gpu
 from cupola.kernels.native.library import implementations
 
 GATE = Operation(
@@ -16,6 +17,7 @@ GATE = Operation(
     (
         Implementation("xla", xla.gate),
         *implementations(cpu.gate, cpu.refuses),
+        on_gpu(gpu.gate, gpu.refuses),
         Implementation("reference", reference.gate),
     ),
 )

@@ -8,8 +8,9 @@ Source: Zhang & Sennrich 2019 (RMSNorm); Ba et al. 2016 (LayerNorm).
 from jaxtyping import Array, Float
 
 from cupola.kernels.choose import Implementation, Operation
+from cupola.kernels.gpu import implementation as on_gpu
 from cupola.kernels.native.library import implementations
-from cupola.kernels.norm import cpu, reference, xla
+from cupola.kernels.norm import cpu, gpu, reference, xla
 from cupola.kernels.norm.casting import Casting
 
 RMS_NORM = Operation(
@@ -17,6 +18,7 @@ RMS_NORM = Operation(
     (
         Implementation("xla", xla.rms_norm),
         *implementations(cpu.rms_norm, cpu.refuses_rms_norm),
+        on_gpu(gpu.rms_norm, gpu.refuses_rms_norm),
         Implementation("reference", reference.rms_norm),
     ),
 )
@@ -25,6 +27,7 @@ LAYER_NORM = Operation(
     (
         Implementation("xla", xla.layer_norm),
         *implementations(cpu.layer_norm, cpu.refuses_layer_norm),
+        on_gpu(gpu.layer_norm, gpu.refuses_layer_norm),
         Implementation("reference", reference.layer_norm),
     ),
 )
@@ -33,6 +36,7 @@ ADD_RMS_NORM = Operation(
     (
         Implementation("xla", xla.add_rms_norm),
         *implementations(cpu.add_rms_norm, cpu.refuses_add_rms_norm),
+        on_gpu(gpu.add_rms_norm, gpu.refuses_add_rms_norm),
         Implementation("reference", reference.add_rms_norm),
     ),
 )
@@ -41,6 +45,7 @@ ADD_LAYER_NORM = Operation(
     (
         Implementation("xla", xla.add_layer_norm),
         *implementations(cpu.add_layer_norm, cpu.refuses_add_layer_norm),
+        on_gpu(gpu.add_layer_norm, gpu.refuses_add_layer_norm),
         Implementation("reference", reference.add_layer_norm),
     ),
 )

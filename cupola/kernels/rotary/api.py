@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 
 from cupola.core.errors import ShapeError
 from cupola.kernels.choose import Implementation, Operation
+from cupola.kernels.gpu import implementation as on_gpu
 from cupola.kernels.native.library import implementations
-from cupola.kernels.rotary import cpu, reference, xla
+from cupola.kernels.rotary import cpu, gpu, reference, xla
 from cupola.kernels.rotary.pairing import Pairing
 
 ROTATE = Operation(
@@ -18,6 +19,7 @@ ROTATE = Operation(
     (
         Implementation("xla", xla.rotate),
         *implementations(cpu.rotate, cpu.refuses),
+        on_gpu(gpu.rotate, gpu.refuses),
         Implementation("reference", reference.rotate),
     ),
 )

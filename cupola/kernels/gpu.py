@@ -105,7 +105,12 @@ def power(size: int, most: int, least: int = 1) -> int:
     return max(min(pl.next_power_of_2(max(size, 1)), most), least)
 
 
-def product(a: Float[Array, "X Y"], b: Float[Array, "Y W"]) -> Float[Array, "X W"]:
-    """Returns the product of two blocks of one dtype, summed in float32; of float32 ones it is exact, without TF32."""
+def product(a: Float[Array, "X Y"], b: Float[Array, "W Z"], over: tuple[int, int] = (1, 0)) -> Float[Array, "M N"]:
+    """Returns the product of two blocks of one dtype, summed in float32; of float32 ones it is exact, without TF32.
+
+    Args:
+        over: the dim of each that is summed over.
+    """
     exact = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    return jax.lax.dot(a, b, precision=exact, preferred_element_type=jnp.float32)
+    summed = ((over[0],), (over[1],)), ((), ())
+    return jax.lax.dot_general(a, b, summed, precision=exact, preferred_element_type=jnp.float32)

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float
 
 from cupola.core.dtype import FLOAT32, Precision
 from cupola.core.errors import ConfigError, ShapeError
-from cupola.kernels.attention import cpu, reference, xla
+from cupola.kernels.attention import cpu, cudnn, gpu, reference, xla
 from cupola.kernels.attention.mask import Mask
 from cupola.kernels.choose import Implementation, Operation
+from cupola.kernels.gpu import implementation as on_gpu
 from cupola.kernels.native.library import implementations
 
 ATTEND = Operation(
@@ -20,6 +21,8 @@ ATTEND = Operation(
     (
         *implementations(cpu.attend, cpu.refuses),
         Implementation("xla", xla.attend),
+        on_gpu(gpu.attend, gpu.refuses),
+        Implementation("gpu/cudnn", cudnn.attend, cudnn.refuses),
         Implementation("reference", reference.attend),
     ),
 )

@@ -265,6 +265,11 @@ def _scores(rules: _Rules, products, seen):
     return jnp.where(seen, scores, HIDDEN), slope
 
 
+def _for_scores(weights, for_weights, drift, slope):
+    """Returns the gradient of scores; none of a score that takes all, whatever its two equal terms are rounded to."""
+    return jnp.where(weights < 1, weights, 0) * (for_weights - drift) * slope
+
+
 def _key_blocks(rules: _Rules, row: _Row, first):
     """Returns from which to which block of keys the queries from `first` on see anything."""
     low, end = jnp.int32(0), jnp.int32(pl.cdiv(rules.keys, rules.wide))
@@ -339,7 +344,7 @@ def _for_queries_kernel(rules: _Rules, query_ref, key_ref, value_ref, gradient_r
         seen = _seen(rules, row, at[:, None], place[None], query_segments[:, None], key_segments[None])
         scores, slope = _scores(rules, product(query, key, (1, 1)), seen)
         weights = jnp.exp(scores - top) / total
-        for_scores = weights * (product(given, value, (1, 1)) - drift) * slope
+        for_scores = _for_scores(weights, product(given, value, (1, 1)), drift, slope)
         return out + product(for_scores.astype(rules.compute), key)
 
     start = jnp.zeros((rules.high, rules.holds), jnp.float32)
@@ -369,7 +374,7 @@ def _for_keys_kernel(rules: _Rules, repeats: int, query_ref, key_ref, value_ref,
             scores, slope = _scores(rules, product(key, query, (1, 1)), seen)
             weights = jnp.exp(scores - top) / total
             for_value = for_value + product(weights.astype(rules.compute), given)
-            for_scores = weights * (product(value, given, (1, 1)) - drift) * slope
+            for_scores = _for_scores(weights, product(value, given, (1, 1)), drift, slope)
             return for_key + product(for_scores.astype(rules.compute), query), for_value
 
         return jax.lax.fori_loop(*_query_blocks(rules, row, first), block, sums)

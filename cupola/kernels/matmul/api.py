@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 from cupola.core.dtype import Precision
 from cupola.core.errors import ShapeError
 from cupola.kernels.choose import Implementation, Operation
-from cupola.kernels.matmul import cpu, reference, xla
+from cupola.kernels.gpu import implementation as on_gpu
+from cupola.kernels.matmul import cpu, gpu, reference, xla
 from cupola.kernels.matmul.form import Int8, LowRank, Weight
 from cupola.kernels.matmul.packed import Packed
 from cupola.kernels.native.library import implementations
@@ -19,6 +20,7 @@ DOT = Operation(
     (
         *implementations(cpu.dot, cpu.refuses),
         Implementation("xla", xla.dot),
+        on_gpu(gpu.dot, gpu.refuses),
         Implementation("reference", reference.dot),
     ),
 )
@@ -27,6 +29,7 @@ DOT_EXPERTS = Operation(
     (
         *implementations(cpu.dot_experts, cpu.refuses_experts),
         Implementation("xla", xla.dot_experts),
+        on_gpu(gpu.dot_experts, gpu.refuses_experts),
         Implementation("reference", reference.dot_experts),
     ),
 )

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Int
 from cupola.core.errors import ShapeError
 from cupola.kernels.attention.mask import Mask
 from cupola.kernels.choose import Implementation, Operation
+from cupola.kernels.gpu import implementation as on_gpu
 from cupola.kernels.native.library import implementations
-from cupola.kernels.paged import cpu, reference, xla
+from cupola.kernels.paged import cpu, gpu, reference, xla
 from cupola.kernels.paged.stored import Keys, Values
 
 PAGED_ATTEND = Operation(
@@ -22,6 +23,7 @@ PAGED_ATTEND = Operation(
     (
         *implementations(cpu.paged_attend, cpu.refuses),
         Implementation("xla", xla.paged_attend, xla.refuses),
+        on_gpu(gpu.paged_attend, gpu.refuses),
         Implementation("reference", reference.paged_attend, reference.refuses),
     ),
 )

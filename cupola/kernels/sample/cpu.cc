@@ -1,5 +1,6 @@
 // Drawing a token of each row, and the logarithm of the sum of its exponentials. A row is one thread's from beginning to
 // end, so that its bits depend on nothing else.
+#include <functional>
 #include <vector>
 
 #include "native/rows.h"
@@ -49,7 +50,7 @@ struct Settings {
 
 // Memory that is kept from row to row.
 struct Room {
-  std::vector<float> peaks, weights, sums, found;
+  std::vector<float> peaks, tops, found, weights, sums;
 };
 
 // A vector whose lanes behind the end of a row are as given.
@@ -92,27 +93,35 @@ int64_t likeliest(const T* logits, int64_t count, const std::vector<float>& peak
   return 0;
 }
 
+// The k-th largest of numbers, which it puts in another order.
+inline float largest(std::vector<float>& values, int64_t k) {
+  std::nth_element(values.begin(), values.begin() + k - 1, values.end(), std::greater<float>());
+  return values[size_t(k) - 1];
+}
+
 // The k-th largest logit; of fewer than k numbers, what is below all of them. At least k logits reach the k-th largest
-// of the lanes' peaks, and few others do.
+// of the peaks of blocks, or of their lanes, and few others do.
 template <typename T>
-float kth(const T* logits, int64_t count, int64_t k, const Room& room, std::vector<float>& found) {
-  const auto largest = [&](std::vector<float>& values) {
-    std::nth_element(values.begin(), values.begin() + k - 1, values.end(), std::greater<float>());
-    return values[size_t(k) - 1];
-  };
+float kth(const T* logits, int64_t count, int64_t k, Room& room) {
+  const int64_t lanes = int64_t(room.peaks.size()), blocks = lanes / kLanes;
+  room.tops.resize(size_t(blocks));
+  for (int64_t block = 0; block < blocks; ++block) {
+    const float* peaks = room.peaks.data() + block * kLanes;
+    room.tops[size_t(block)] = *std::max_element(peaks, peaks + kLanes);
+  }
   float least = kNothing;
-  if (k <= int64_t(room.peaks.size())) {
-    found.assign(room.peaks.begin(), room.peaks.end());
-    least = largest(found);
+  if (k <= lanes) {
+    const std::vector<float>& peaks = k <= blocks ? room.tops : room.peaks;
+    room.found.assign(peaks.begin(), peaks.end());
+    least = largest(room.found, k);
   }
-  found.clear();
-  for (int64_t start = 0; start < count; start += kBlock) {
-    const float* peaks = room.peaks.data() + start / kBlock * kLanes;
-    if (*std::max_element(peaks, peaks + kLanes) < least) continue;
-    for (int64_t i = start; i < std::min(count, start + kBlock); ++i)
-      if (number(logits, i) >= least) found.push_back(number(logits, i));
+  room.found.clear();
+  for (int64_t block = 0; block < blocks; ++block) {
+    if (room.tops[size_t(block)] < least) continue;
+    for (int64_t i = block * kBlock; i < std::min(count, (block + 1) * kBlock); ++i)
+      if (const float x = number(logits, i); x >= least) room.found.push_back(x);
   }
-  return k <= int64_t(found.size()) ? largest(found) : kNothing;
+  return k <= int64_t(room.found.size()) ? largest(room.found, k) : kNothing;
 }
 
 // Numbers that are at least, or above, a bound, and 0 for the others.
@@ -174,7 +183,7 @@ int64_t draw(const T* logits, int64_t count, const Settings& how, Room& room) {
   const float peak = *std::max_element(room.peaks.begin(), room.peaks.end());
   const int64_t first = likeliest(logits, count, room.peaks, peak);
   if (!(how.temperature > 0)) return first;
-  const float least = how.top_k > 0 ? kth(logits, count, how.top_k, room, room.found) : kNothing;
+  const float least = how.top_k > 0 ? kth(logits, count, how.top_k, room) : kNothing;
   // Below this an exponential is nothing; the logit of what may not be drawn is there too.
   const Floats nothing = all(-87.0f);
   room.weights.resize(size_t(count));
@@ -211,6 +220,7 @@ ffi::Error draw_rows(ffi::ThreadPool pool, ffi::AnyBuffer logits, ffi::Buffer<ff
                      ffi::Buffer<ffi::U32> seed, ffi::Buffer<ffi::S32> position, ffi::ResultBuffer<ffi::S32> tokens,
                      int64_t vocabulary) {
   const int64_t rows = logits.dimensions()[0], stride = logits.dimensions()[1];
+  if (vocabulary < 1 || vocabulary > stride) return ffi::Error::InvalidArgument("there are not as many logits");
   const bool known = with_type(logits.element_type(), [&](auto type) {
     const auto* from = static_cast<const decltype(type)*>(logits.untyped_data());
     parallel(pool, rows, [&](int64_t row) {
@@ -235,6 +245,7 @@ float log_sum(const T* logits, int64_t count, Room& room) {
 
 ffi::Error log_sums(ffi::ThreadPool pool, ffi::AnyBuffer logits, ffi::ResultBuffer<ffi::F32> out, int64_t vocabulary) {
   const int64_t rows = logits.dimensions()[0], stride = logits.dimensions()[1];
+  if (vocabulary < 1 || vocabulary > stride) return ffi::Error::InvalidArgument("there are not as many logits");
   const bool known = with_type(logits.element_type(), [&](auto type) {
     const auto* from = static_cast<const decltype(type)*>(logits.untyped_data());
     parallel(pool, rows, [&](int64_t row) {

@@ -6,6 +6,7 @@ no `cupola kernels`, so a test looks for operations that are.
 
 from cupola.config.suggest import did_you_mean
 from cupola.core.errors import Unsupported
+from cupola.kernels.adamw import examples as adamw
 from cupola.kernels.attention import examples as attention
 from cupola.kernels.choose import Operation
 from cupola.kernels.cross_entropy import examples as cross_entropy
@@ -15,6 +16,7 @@ from cupola.kernels.matmul import examples as matmul
 from cupola.kernels.norm import examples as norm
 from cupola.kernels.paged import examples as paged
 from cupola.kernels.rotary import examples as rotary
+from cupola.kernels.sample import examples as sample
 
 EXAMPLES: tuple[Example, ...] = (
     *matmul.EXAMPLES,
@@ -24,6 +26,8 @@ EXAMPLES: tuple[Example, ...] = (
     *rotary.EXAMPLES,
     *gated.EXAMPLES,
     *cross_entropy.EXAMPLES,
+    *adamw.EXAMPLES,
+    *sample.EXAMPLES,
 )
 OPERATIONS: dict[str, Operation] = {example.operation.name: example.operation for example in EXAMPLES}
 

@@ -80,13 +80,19 @@ class Grouped(Optimizer):
         )
 
     def update(
-        self, grads: Tree, state: Tree, params: Tree, specs: Tree, progress: Float[Array, ""]
+        self,
+        grads: Tree,
+        state: Tree,
+        params: Tree,
+        specs: Tree,
+        progress: Float[Array, ""],
+        scale: Float[Array, ""] | float = 1.0,
     ) -> tuple[Tree, Tree]:
         arrays, gradients = _by_path(params, specs), _by_path(grads, specs)
         states: list[Tree] = []
         for (_, optimizer, part), held in zip(self.parts(specs), state, strict=True):
             own, own_gradients = ({path: tree[path] for path in part} for tree in (arrays, gradients))
-            moved, after = optimizer.update(own_gradients, held, own, part, progress)
+            moved, after = optimizer.update(own_gradients, held, own, part, progress, scale)
             arrays |= moved
             states.append(after)
         return jax.tree.unflatten(jax.tree.structure(specs), arrays.values()), tuple(states)

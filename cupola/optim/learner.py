@@ -12,15 +12,15 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from cupola.config.value import Value
 from cupola.core.errors import TrainingError
 from cupola.core.module import Tree
 from cupola.core.record import record
+from cupola.kernels.adamw import global_norm
 from cupola.optim.average import EMA
-from cupola.optim.optimizer import Optimizer, float32
+from cupola.optim.optimizer import Optimizer
 from cupola.optim.ranges import check_range
 
 
@@ -95,15 +95,13 @@ class Learner(Value):
         and state. It is in place where the compiled step takes donated parameters and state in the
         order in which it returns them; in another order XLA copies each of them.
         """
-        grads = float32(grads)
-        norm = optax.tree.norm(grads)
+        norm = global_norm(jax.tree.leaves(grads))
         # A sum of squares is finite only if every term is, so the norm needs no company.
         finite = jnp.isfinite(norm)
         shrink = 1.0 if self.clip_norm is None else jnp.minimum(1.0, self.clip_norm / norm)
 
         def move() -> tuple[Tree, LearnerState]:
-            clipped = grads if self.clip_norm is None else jax.tree.map(lambda g: g * shrink, grads)
-            moved, optimizer = self.optimizer.update(clipped, state.optimizer, params, specs, progress)
+            moved, optimizer = self.optimizer.update(grads, state.optimizer, params, specs, progress, shrink)
             average = self.average.update(state.average, moved) if self.average else None
             return moved, LearnerState(optimizer=optimizer, skipped=state.skipped, average=average)
 

@@ -1,6 +1,6 @@
 """Optimizers as values: what moves parameters, given their gradients and the progress of the run.
 
-The arithmetic of each rule is optax's; the rate, its schedule and the weight decay are applied here,
+The arithmetic of each rule is optax's, of AdamW the kernels'; the rate, its schedule and the weight decay are applied here,
 once for all rules. Not here: Muon (`muon.py`), groups (`groups.py`), clipping and what is done about
 gradients that are not finite (`learner.py`).
 Invariant: state and arithmetic are float32 whatever the parameters are kept in, and everything that
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from cupola.config.value import Value
 from cupola.core.module import Tree, flat_specs
 from cupola.core.param import Param, Role
+from cupola.kernels.adamw import Rule, adamw
 from cupola.optim.ranges import check_range
 from cupola.optim.schedule import Constant, Schedule
 
@@ -34,13 +35,20 @@ class Optimizer(Value):
         raise NotImplementedError
 
     def update(
-        self, grads: Tree, state: Tree, params: Tree, specs: Tree, progress: Float[Array, ""]
+        self,
+        grads: Tree,
+        state: Tree,
+        params: Tree,
+        specs: Tree,
+        progress: Float[Array, ""],
+        scale: Float[Array, ""] | float = 1.0,
     ) -> tuple[Tree, Tree]:
         """Returns the moved parameters and the next state.
 
         Args:
             specs: the tree of `Param`s of the parameters.
             progress: share of the run that is done (`Schedule.__call__`).
+            scale: what gradients are multiplied by first.
         """
         raise NotImplementedError
 
@@ -93,19 +101,31 @@ class Descent(Optimizer):
         """Returns what the rate of this parameter's direction is multiplied by."""
         return 1.0
 
+    def decay_of(self, param: Param) -> float:
+        """Returns the weight decay of this parameter."""
+        return self.decay if self.decayed.holds(param) else 0.0
+
     def init(self, params: Tree, specs: Tree) -> Tree:
         return self.directions(specs).init(float32(params))
 
     def update(
-        self, grads: Tree, state: Tree, params: Tree, specs: Tree, progress: Float[Array, ""]
+        self,
+        grads: Tree,
+        state: Tree,
+        params: Tree,
+        specs: Tree,
+        progress: Float[Array, ""],
+        scale: Float[Array, ""] | float = 1.0,
     ) -> tuple[Tree, Tree]:
-        directions, state = self.directions(specs).update(float32(grads), state)
+        scaled = jax.tree.map(lambda g: scale * g, float32(grads))
+        directions, state = self.directions(specs).update(scaled, state)
         rate = self.rate * self.schedule(progress)
 
         def moved(param: Param, array: Array, direction: Array) -> Array:
             now = array.astype(jnp.float32)
             step = self.rate_multiplier(param) * direction
-            step = step + self.decay * now if self.decay and self.decayed.holds(param) else step
+            decay = self.decay_of(param)
+            step = step + decay * now if decay else step
             return (now - rate * step).astype(array.dtype)
 
         return jax.tree.map(moved, specs, params, directions), state
@@ -134,6 +154,30 @@ class AdamW(Descent):
 
     def directions(self, specs: Tree) -> optax.GradientTransformation:
         return optax.scale_by_adam(self.b1, self.b2, self.epsilon)
+
+    def update(
+        self,
+        grads: Tree,
+        state: Tree,
+        params: Tree,
+        specs: Tree,
+        progress: Float[Array, ""],
+        scale: Float[Array, ""] | float = 1.0,
+    ) -> tuple[Tree, Tree]:
+        leaves, tree = jax.tree.flatten(specs)
+        rule = Rule(
+            multipliers=tuple(map(self.rate_multiplier, leaves)),
+            decays=tuple(map(self.decay_of, leaves)),
+            b1=self.b1,
+            b2=self.b2,
+            epsilon=self.epsilon,
+        )
+        given = map(jax.tree.leaves, (params, grads, state.mu, state.nu))
+        rate, count = self.rate * self.schedule(progress), optax.safe_increment(state.count)
+        moved, mean, square = (
+            jax.tree.unflatten(tree, x) for x in adamw(*given, rule=rule, rate=rate, count=count, scale=scale)
+        )
+        return moved, optax.ScaleByAdamState(count=count, mu=mean, nu=square)
 
     def check(self) -> None:
         super().check()

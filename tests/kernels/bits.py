@@ -6,6 +6,7 @@ python bits.py 1     computes on one core
 import hashlib
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -18,6 +19,7 @@ import numpy as np
 from cases import CASES
 from judge import POLICIES, pull
 
+from cupola.kernels.adamw.cpu import global_norm
 from cupola.kernels.native.library import find
 from cupola.kernels.norm import cpu
 
@@ -34,6 +36,7 @@ def lines():
     for level in find().libraries:
         call = jax.jit(lambda x, level=level: cpu.rms_norm(x, x[0], 1e-6, level=level))
         yield from (f"rows {level.value} {digits(call(given))}" for given in (rows, rows + 1))
+        yield f"norm of a tree {level.value} {digits(jax.jit(partial(global_norm, level=level))([rows, rows[0]]))}"
     for case in CASES:
         for each in case.operation.implementations:
             for name, policy in POLICIES.items() if each.name.startswith("cpu") else ():

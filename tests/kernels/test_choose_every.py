@@ -17,6 +17,7 @@ from cupola.core.errors import Unsupported
 from cupola.core.mesh import MeshShape
 from cupola.core.partition import Rules
 from cupola.kernels import operations as registry
+from cupola.kernels.adamw.api import ADAMW, GLOBAL_NORM
 from cupola.kernels.attention import reference as attention
 from cupola.kernels.cross_entropy import reference as cross_entropy
 from cupola.kernels.divergence import reference as divergence
@@ -28,8 +29,9 @@ from cupola.kernels.matmul.form import Grouped, Int8, LowRank
 from cupola.kernels.norm import reference as norm
 from cupola.kernels.paged.api import PAGED_ATTEND
 from cupola.kernels.rotary import reference as rotary
+from cupola.kernels.sample.api import DRAW, LOG_SUM
 
-OF_THEIR_OWN = {PAGED_ATTEND}
+OF_THEIR_OWN = {PAGED_ATTEND, ADAMW, GLOBAL_NORM, DRAW, LOG_SUM}
 """Operations whose gradient nobody takes: what they are given stands with their own tests."""
 
 

@@ -113,7 +113,7 @@ DIVERGENCES = [
         for kind, beta in KINDS
         for name, rows, size, more in (
             ("odd sizes, warm", (2, 5), 19, {"temperature": 2.0}),
-            ("blocks of a vocabulary", (1, 3), 8190, {"widths": (2, 3)}),
+            ("blocks of a vocabulary", (1, 3), 16_380, {"widths": (2, 3)}),
             ("every target ignored", (2, 3), 9, {"weights": np.zeros((2, 3))}),
         )
     ),

@@ -39,12 +39,12 @@ def _row(example: Example, dtype: str, sizes: Sizes, gradients: tuple[int, ...],
     able = [i for i in operation.implementations if i.name != REFERENCE and not i.refuses(*args)]
     # Alone there is nothing to choose.
     if len(able) > 1:
-        runs = {i.name: _run(i, args, gradients) for i in able}
+        runs = {i.name: compiled(i, args, gradients) for i in able}
         yield Row(operation.name, jax.default_backend(), call_of(args), least(runs, seconds))
 
 
-def _run(implementation: Implementation, args: tuple[Any, ...], gradients: tuple[int, ...]) -> Callable[[], Any]:
-    """Returns a call of the compiled implementation; with its gradient for the arguments at these places."""
+def compiled(implementation: Implementation, args: tuple[Any, ...], gradients: tuple[int, ...]) -> Callable[[], Any]:
+    """Returns a call of the compiled implementation, with its gradient for the arguments at these places, if any."""
     leaves, tree = jax.tree.flatten(args)
     arrays = [x if isinstance(x, jax.Array) else None for x in leaves]
 
@@ -66,8 +66,8 @@ def _run(implementation: Implementation, args: tuple[Any, ...], gradients: tuple
         out, back = jax.vjp(of, *(given[place] for place in gradients))
         return out, back(jnp.ones_like(out))
 
-    compiled = jax.jit(with_gradient if gradients else value)
-    return lambda: jax.block_until_ready(compiled(arrays))
+    program = jax.jit(with_gradient if gradients else value)
+    return lambda: jax.block_until_ready(program(arrays))
 
 
 def least(runs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:

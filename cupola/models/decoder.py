@@ -5,16 +5,18 @@ a batch (`train/step.py`).
 Invariant: the loss, the sampler and the evaluator call the same forward with the same parameters.
 """
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cupola.core.context import Aside, Context
-from cupola.core.errors import ShapeError
+from cupola.core.errors import ConfigError, ShapeError
 from cupola.core.module import Module, Tree
 from cupola.core.record import record
-from cupola.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
+from cupola.kernels.cross_entropy import PLAIN, Objective, linear_cross_entropy, linear_log_probs
+from cupola.kernels.cross_entropy.reference import capped
 from cupola.kernels.matmul import Packed, Turned, dot
 from cupola.layers.attention import Attention
 from cupola.layers.embedding import Embedding, Head
@@ -42,6 +44,7 @@ class Decoder(Module):
         stack: the blocks: one many times over, or unlike ones in a row.
         norm: applied after the stack.
         head: the output matrix; None takes the embedding's (tied).
+        soft_cap: logits become soft_cap * tanh(logits / soft_cap), in training as in serving; None leaves them.
     """
 
     vocabulary: int
@@ -51,6 +54,14 @@ class Decoder(Module):
     embedding: Embedding = Embedding()
     norm: RMSNorm = RMSNorm()
     head: Head | None = None
+    soft_cap: float | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.soft_cap is not None and self.soft_cap <= 0:
+            raise ConfigError(
+                f"{self.soft_cap} caps nothing", where="soft_cap", remedy="Use a positive number, or None for no cap."
+            )
 
     def __call__(
         self,
@@ -102,7 +113,7 @@ class Decoder(Module):
         table = self.output_table(p)
         if not isinstance(table, Packed):
             table = Turned(values=table, shape=(self.width, self.vocabulary))
-        return dot(states, table, self.precision)
+        return capped(dot(states, table, self.precision), self.soft_cap)
 
     def loss(
         self,
@@ -110,13 +121,39 @@ class Decoder(Module):
         states: Float[Array, "B T D"],
         targets: Int[Array, "B T"],
         weights: Float[Array, "B T"],
+        objective: Objective = PLAIN,
     ) -> Float[Array, ""]:
-        """Returns the weighted sum of the targets' negative log-probabilities, in nats."""
-        return linear_cross_entropy(states, self.output_table(p), targets, weights, precision=self.precision)
+        """Returns the weighted sum of the objective's losses; by default of the negative log-probabilities, in nats.
+
+        Raises:
+            ConfigError: the objective has another soft cap than the model.
+        """
+        return linear_cross_entropy(
+            states,
+            self.output_table(p),
+            targets,
+            weights,
+            precision=self.precision,
+            objective=self.own(objective),
+        )
+
+    def own(self, objective: Objective) -> Objective:
+        """Returns the objective with the model's soft cap.
+
+        Raises:
+            ConfigError: it has another one, and the model would be served without it.
+        """
+        if objective.soft_cap not in (None, self.soft_cap):
+            raise ConfigError(
+                f"{objective.soft_cap} is not the model's soft cap, {self.soft_cap}, with which it is served",
+                where="objective.soft_cap",
+                remedy=f"Use model.soft_cap={objective.soft_cap}; the objective may leave it out.",
+            )
+        return dataclasses.replace(objective, soft_cap=self.soft_cap)
 
     def log_probs(self, p: Tree, states: Float[Array, "B T D"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
         """Returns the log-probability of each target, in nats."""
-        return linear_log_probs(states, self.output_table(p), targets, precision=self.precision)
+        return linear_log_probs(states, self.output_table(p), targets, precision=self.precision, soft_cap=self.soft_cap)
 
     def attentions(self) -> tuple[Attention, ...]:
         """Returns the attention of each layer, in order: what a view of the layer must hold."""

@@ -15,6 +15,7 @@ from cupola.core.errors import ConfigError
 from cupola.core.mesh import MeshShape
 from cupola.core.partition import Rules
 from cupola.data.mixture import Mixture
+from cupola.kernels.cross_entropy import PLAIN, Objective
 from cupola.models.decoder import Decoder
 from cupola.optim.learner import Learner
 
@@ -151,6 +152,7 @@ class Experiment(Value):
         name: of the run's folder.
         model: what is trained.
         data: what it is trained on.
+        objective: what the loss of a token is made of beside its log-probability; evaluation has that alone.
         learner: how gradients become parameters.
         budget: how long.
         precision: number formats of the model.
@@ -167,6 +169,7 @@ class Experiment(Value):
     data: Data
     learner: Learner
     budget: Budget
+    objective: Objective = PLAIN
     precision: Precision = Precision()
     micro_batches: int = 1
     mesh: MeshShape = MeshShape()
@@ -203,5 +206,6 @@ class Experiment(Value):
                 where="data.batch",
                 remedy=f"Use data.batch={above}, or sizes whose product divides {self.data.batch}.",
             )
+        self.model.own(self.objective)
         if self.seed < 0:
             raise ConfigError(f"seed={self.seed}", where="seed", remedy="Seeds count from 0.")

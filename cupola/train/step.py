@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from cupola.core.context import Context, Mode
 from cupola.core.module import Tree
 from cupola.data.loader import Batch
+from cupola.kernels.cross_entropy import PLAIN, Objective
 from cupola.models.decoder import Decoder
 from cupola.optim.accumulate import Graded, accumulated
 from cupola.train.experiment import Experiment
@@ -26,7 +27,7 @@ StepFunction = Callable[[TrainState, Batch, Float[Array, ""]], tuple[TrainState,
 def make_step(experiment: Experiment) -> StepFunction:
     """Returns step(state, batch, progress) -> (state, metrics), to be compiled with state donated.
 
-    Metrics: "loss" (nats a token), what the model says aside, and the learner's.
+    Metrics: "loss" (nats a token, with what the objective adds), what the model says aside, and the learner's.
     """
     specs = experiment.model.specs()
 
@@ -35,7 +36,7 @@ def make_step(experiment: Experiment) -> StepFunction:
 
         def graded(part: Batch, number: Int[Array, ""]) -> Graded:
             context = Context(mode=Mode.TRAIN, key=jax.random.fold_in(key, number))
-            loss = partial(batch_loss, experiment.model, batch=part, context=context)
+            loss = partial(batch_loss, experiment.model, batch=part, context=context, objective=experiment.objective)
             return jax.value_and_grad(loss, has_aux=True)(state.params)
 
         (_, (_, metrics)), gradient = accumulated(graded, batch, experiment.micro_batches)
@@ -47,14 +48,14 @@ def make_step(experiment: Experiment) -> StepFunction:
 
 
 def batch_loss(
-    model: Decoder, params: Tree, *, batch: Batch, context: Context
+    model: Decoder, params: Tree, *, batch: Batch, context: Context, objective: Objective = PLAIN
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Metrics]]:
     """Returns (loss, (weight, metrics)), each a sum over the batch's weights.
 
     What the model says aside, auxiliary losses and metrics alike, counts once for each unit of weight.
     """
     hidden = model(params, batch.tokens, positions=batch.positions, segments=batch.segments, context=context)
-    loss = model.loss(params, hidden.states, batch.targets, batch.weights)
+    loss = model.loss(params, hidden.states, batch.targets, batch.weights, objective)
     weight, said = jnp.sum(batch.weights), hidden.aside
     metrics = {"loss": loss} | {name: weight * jnp.mean(value) for name, value in said.metrics.items()}
     metrics |= {name: weight * jnp.sum(value) for name, value in said.losses.items()}

@@ -312,7 +312,7 @@ LOSSES = [
         cross_entropy("one past a chunk, odd sizes", (1, 257), 129, log_probs=log_probs),
         cross_entropy("chunks over a batch", (3, 127), 17, log_probs=log_probs),
         cross_entropy("more rows than a chunk holds", (300, 2), 7, width=2, log_probs=log_probs),
-        cross_entropy("blocks of a vocabulary", (1, 5), 8190, width=2, log_probs=log_probs),
+        cross_entropy("blocks of a vocabulary", (1, 5), 16_380, width=2, log_probs=log_probs),
         cross_entropy("ties", (2, 3), 6, size=0.0, log_probs=log_probs),
         cross_entropy("logits that overflow an exponential", (2, 5), 6, size=100.0, log_probs=log_probs),
     )

@@ -9,13 +9,14 @@ import pytest
 from cupola.config import text
 from cupola.core.context import Aside
 from cupola.core.dtype import BFLOAT16
-from cupola.core.errors import ShapeError
+from cupola.core.errors import ConfigError, ShapeError
 from cupola.core.module import Module
 from cupola.core.param import Param
 from cupola.kernels.attention import Mask
 from cupola.kernels.attention import reference as attention
 from cupola.kernels.attention.api import ATTEND
 from cupola.kernels.choose import Operation
+from cupola.kernels.cross_entropy import Objective
 from cupola.kernels.matmul import dot
 from cupola.layers.attention import Attention
 from cupola.layers.feed_forward import GatedMLP
@@ -116,6 +117,24 @@ def test_a_tied_head_is_the_embedding(model, p):
     assert grads["embedding"]["table"][unseen].any()
     _, apart = trained(model, p, TARGETS, WEIGHTS)
     assert not apart["embedding"]["table"][unseen].any()
+
+
+def test_a_soft_cap_holds_wherever_logits_are_made(model, p, states):
+    soft = model.replace("soft_cap", 0.5)
+    logits = soft.logits(p, states)
+    np.testing.assert_array_equal(logits, 0.5 * jnp.tanh(model.logits(p, states) / 0.5))
+    picked = jnp.take_along_axis(jax.nn.log_softmax(logits), TARGETS[..., None], -1)[..., 0]
+    terms = model.width + model.vocabulary
+    assert np.abs(soft.log_probs(p, states, TARGETS) - picked).max() <= terms * EPS * np.abs(picked).max()
+    loss = soft.loss(p, states, TARGETS, WEIGHTS)
+    assert abs(loss + (WEIGHTS * picked).sum()) <= WEIGHTS.size * terms * EPS * abs(loss)
+    # The control: without a cap it is another loss.
+    assert abs(loss - model.loss(p, states, TARGETS, WEIGHTS)) > WEIGHTS.size * terms * EPS * abs(loss)
+
+
+def test_an_objective_of_another_cap_is_refused(model, p, states):
+    with pytest.raises(ConfigError, match="not the model's soft cap"):
+        model.loss(p, states, TARGETS, WEIGHTS, Objective(soft_cap=1.0))
 
 
 class Squared(Module):

@@ -2,6 +2,7 @@ import pytest
 
 from cupola.core.errors import ConfigError
 from cupola.core.mesh import MeshShape
+from cupola.kernels.cross_entropy import Objective
 from cupola.train.experiment import Evaluation, Minutes, Saving, Steps
 
 CASES = [
@@ -10,6 +11,9 @@ CASES = [
     ({"micro_batches": 3}, "a batch of 4 rows does not divide into micro_batches=3", "data.batch=6"),
     ({"mesh": MeshShape(data=2, fsdp=4)}, "mesh.data=2 x mesh.fsdp=4", "data.batch=8"),
     ({"micro_batches": 0}, "0 is too few", "Use 1 or more"),
+    ({"objective__soft_cap": 30.0}, "not the model's soft cap, None", "model.soft_cap=30.0"),
+    ({"objective__z_loss": -1.0}, "reward a large normalizer", "0 or a small"),
+    ({"model__soft_cap": 0.0}, "caps nothing", "positive"),
     ({"seed": -1}, "seed=-1", "count from 0"),
     ({"name": "a/b"}, "'a/b' cannot name a folder", "letters"),
     ({"name": ".."}, "cannot name a folder", "letters"),
@@ -43,6 +47,7 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(experiment, changes, pr
         {"model__max_length": 80, "evaluation__length_tokens": 80},
         {"data__batch": 6, "micro_batches": 3},
         {"data__batch": 8, "mesh": MeshShape(data=2, fsdp=4)},
+        {"model__soft_cap": 30.0, "objective": Objective(soft_cap=30.0, z_loss=1e-4, label_smoothing=0.1)},
         {"name": "width-384.v2_b"},
         {"saving": Saving(every_seconds=None, every_steps=None)},
         {"evaluation": Evaluation(times=0, rows=None)},

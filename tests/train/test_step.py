@@ -7,6 +7,7 @@ import pytest
 
 from cupola.core.context import Aside
 from cupola.data.loader import Batch
+from cupola.kernels.cross_entropy import Objective
 from cupola.layers.dropout import Dropout
 from cupola.layers.feed_forward import GatedMLP
 from cupola.train.state import initial
@@ -78,6 +79,19 @@ def test_a_step_moves_the_parameters_and_tells_the_mean_loss(still, batch):
     assert int(new.step) == 1
     moved = jax.tree.map(lambda a, b: np.any(a != np.asarray(b)), before, new.params)
     assert all(jax.tree.leaves(moved))
+
+
+def test_a_step_minimizes_the_objective(still, batch):
+    made = still(objective=Objective(label_smoothing=0.1, z_loss=0.01))
+    before, _, metrics = stepped(made, batch)
+    hidden = made.model(before, batch.tokens, positions=batch.positions, segments=batch.segments)
+    logits = np.asarray(made.model.logits(before, hidden.states), np.float64)
+    normalizer = np.log(np.exp(logits).sum(-1))
+    plain, weights = plain_loss(made, before, batch)
+    spread = 0.1 * (normalizer - logits.mean(-1)) + 0.01 * normalizer**2
+    expected = (0.9 * plain.sum() + (weights * spread).sum()) / weights.sum()
+    assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["loss"] != pytest.approx(plain.sum() / weights.sum(), rel=1e-3)  # the control: the plain loss
 
 
 @pytest.mark.parametrize("parts", [2, 4])

@@ -125,7 +125,7 @@ def _linear(x, head, targets, weights, class_weights, precision, objective):
         costs, z_losses, _ = costs_of(seen, target, weight, class_weights, head.shape[0], objective)
         return None, (costs, z_losses, best == target)
 
-    _, made = jax.lax.scan(chunk, None, tuple(chunks(each, tokens) for each in (rows, targets, weights)))
+    _, made = jax.lax.scan(chunk, None, tuple(chunks(each, tokens=tokens) for each in (rows, targets, weights)))
     return _summed(weights, *(whole(each, *x.shape[:2]) for each in made))
 
 
@@ -142,7 +142,7 @@ def _linear_forward(x, head, targets, weights, class_weights, precision, objecti
         return for_head + product(out, x, (0, 0), precision), (costs, z_losses, best == target, for_x)
 
     start = jnp.zeros(head.shape, precision.accumulate)
-    for_head, made = jax.lax.scan(chunk, start, tuple(chunks(each, tokens) for each in (rows, targets, weights)))
+    for_head, made = jax.lax.scan(chunk, start, tuple(chunks(each, tokens=tokens) for each in (rows, targets, weights)))
     *others, for_x = (whole(each, *x.shape[:2]) for each in made)
     return _summed(weights, *others), (for_x.astype(x.dtype), for_head.astype(head.dtype), others[0])
 
@@ -170,7 +170,7 @@ def _log_probs_forward(x, head, targets, precision, soft_cap):
         seen, _ = survey(logits, target, jnp.ones(len(target)), None, Objective(soft_cap=soft_cap))
         return None, (seen.at - seen.top - jnp.log(seen.total), seen.top, seen.total)
 
-    _, (out, top, total) = jax.lax.scan(chunk, None, (chunks(rows, tokens), chunks(targets, tokens)))
+    _, (out, top, total) = jax.lax.scan(chunk, None, (chunks(rows, tokens=tokens), chunks(targets, tokens=tokens)))
     return whole(out, *x.shape[:2]), (x, head, targets, top, total)
 
 
@@ -185,7 +185,7 @@ def _log_probs_backward(precision, soft_cap, kept, gradient):
         out = descend(logits, target, jnp.ones(len(target)), slope, None, Objective(soft_cap=soft_cap), x.dtype)
         return for_head + product(out, x, (0, 0), precision), product(out, matrix, (1, 0), precision)
 
-    inputs = *(chunks(each, tokens) for each in (rows, targets, gradient)), top, total
+    inputs = *(chunks(each, tokens=tokens) for each in (rows, targets, gradient)), top, total
     for_head, for_x = jax.lax.scan(chunk, jnp.zeros(head.shape, precision.accumulate), inputs)
     return whole(for_x, *x.shape[:2]).astype(x.dtype), for_head.astype(head.dtype), None
 

@@ -11,7 +11,7 @@ from cupola.kernels.cross_entropy.api import LINEAR_LOSSES
 from cupola.kernels.native.library import find
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 4))
-HEAD = jax.random.normal(jax.random.key(1), (8190, 4))
+HEAD = jax.random.normal(jax.random.key(1), (16_380, 4))
 TARGETS = jnp.asarray([[0, 8189, 4], [1, 3, 2]])
 WEIGHTS = jnp.asarray([[1.0, 0.5, 0.0], [2.0, 1.0, 1.0]])
 NAMES = [i.name for i in LINEAR_LOSSES.implementations]
@@ -44,7 +44,7 @@ def test_what_is_said_aside(name):
     assert abs(said.loss - said.z_loss - without) <= 4 * jnp.finfo(jnp.float32).eps * said.loss
     best = jnp.argmax(jnp.einsum("btd,vd->btv", X, HEAD), -1)
     assert linear_losses(X, HEAD, best, WEIGHTS, implementation=name).correct == WEIGHTS.sum()
-    assert linear_losses(X, HEAD, (best + 1) % 8190, WEIGHTS, implementation=name).correct == 0
+    assert linear_losses(X, HEAD, (best + 1) % 16_380, WEIGHTS, implementation=name).correct == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +82,7 @@ def test_an_empty_batch_costs_nothing(name, shape):
 @pytest.mark.usefixtures("unchecked")
 def test_class_weights_of_another_vocabulary_are_refused():
     for call in (linear_cross_entropy, linear_losses):
-        with pytest.raises(ShapeError, match=r"class weights have the shape \(3,\), and there are 8190 classes"):
+        with pytest.raises(ShapeError, match=r"class weights have the shape \(3,\), and there are 16380 classes"):
             call(X, HEAD, TARGETS, WEIGHTS, class_weights=jnp.ones(3))
     with pytest.raises(ShapeError, match="there are 5 classes"):
         cross_entropy(jnp.ones((1, 1, 5)), jnp.zeros((1, 1), int), jnp.ones((1, 1)), class_weights=jnp.ones(3))

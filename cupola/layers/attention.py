@@ -17,7 +17,7 @@ from cupola.core.errors import ConfigError
 from cupola.core.module import Module, Tree
 from cupola.core.param import Constant, FanIn, Initializer, Param, Role
 from cupola.kernels.attention import CAUSAL, Mask, attend
-from cupola.kernels.matmul import dot
+from cupola.kernels.matmul import dots
 from cupola.layers.kv import Growing, View
 from cupola.layers.norm import RMSNorm
 from cupola.layers.position import Rope
@@ -116,7 +116,7 @@ class Attention(Module):
             segments: document of each token, 0 for padding; None means one document a row.
             view: keys and values of earlier calls; None means that there are none.
         """
-        query, key, value = (self._projected(p, name, x) for name in ("query", "key", "value"))
+        query, key, value = self._projected(p, ("query", "key", "value"), x)
         if self.query_norm is not None:
             query = self.query_norm(p["query_norm"], query)
         if self.key_norm is not None:
@@ -128,10 +128,15 @@ class Attention(Module):
             mixed = attend(query, key, value, mask=self.mask.within(segments, segments), **how)
         else:
             mixed, view = view.attend(query, key, value, positions=positions, mask=self.mask, **how)
-        return self._projected(p, "output", mixed, contract=2), Aside(view=view)
+        return self._projected(p, ("output",), mixed, contract=2)[0], Aside(view=view)
 
-    def _projected(self, p: Tree, name: str, x: Float[Array, "..."], contract: int = 1) -> Float[Array, "..."]:
-        out = dot(x, p[name], self.precision, contract=contract)
+    def _projected(
+        self, p: Tree, names: tuple[str, ...], x: Float[Array, "..."], contract: int = 1
+    ) -> tuple[Float[Array, "..."], ...]:
+        products = dots(x, [p[name] for name in names], self.precision, contract=contract)
+        return tuple(self._biased(p, name, out) for name, out in zip(names, products, strict=True))
+
+    def _biased(self, p: Tree, name: str, out: Float[Array, "..."]) -> Float[Array, "..."]:
         if name not in self.bias.value:
             return out
         bias = p[f"{name}_bias"].astype(out.dtype)

@@ -9,7 +9,7 @@ from cupola.config.value import bound
 from cupola.core.module import Module, Tree
 from cupola.core.param import FanIn, Initializer, Param
 from cupola.kernels.gated import Activation, gate
-from cupola.kernels.matmul import dot
+from cupola.kernels.matmul import dot, dots
 
 
 class GatedMLP(Module):
@@ -36,5 +36,5 @@ class GatedMLP(Module):
 
     def __call__(self, p: Tree, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Returns the network's output for each position."""
-        gates, values = dot(x, p["gate"], self.precision), dot(x, p["up"], self.precision)
+        gates, values = dots(x, (p["gate"], p["up"]), self.precision)
         return dot(gate(gates, values, activation=self.activation, precision=self.precision), p["down"], self.precision)

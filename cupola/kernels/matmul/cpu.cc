@@ -1,4 +1,5 @@
 // Products of matrices with packed weights.
+#include "matmul/dense.h"
 #include "matmul/groups.h"
 #include "matmul/panel.h"
 #include "matmul/tiles.h"

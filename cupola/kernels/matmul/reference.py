@@ -19,6 +19,13 @@ def dot(x: Float[Array, "..."], weight: Weight, precision: Precision, contract: 
     return jnp.tensordot(wide, matrix, contract, precision=jax.lax.Precision.HIGHEST).astype(precision.output)
 
 
+def dots(
+    x: Float[Array, "..."], weights: tuple[Float[Array, "..."], ...], precision: Precision, contract: int
+) -> tuple[Float[Array, "..."], ...]:
+    """Returns x . weight for each weight."""
+    return tuple(dot(x, weight, precision, contract) for weight in weights)
+
+
 def dot_experts(
     x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision
 ) -> Float[Array, "N F"]:

@@ -25,6 +25,13 @@ def dot(x: Float[Array, "..."], weight: Weight, precision: Precision, contract: 
     return out.astype(precision.output).reshape(*kept, *shape)
 
 
+def dots(
+    x: Float[Array, "..."], weights: tuple[Float[Array, "..."], ...], precision: Precision, contract: int
+) -> tuple[Float[Array, "..."], ...]:
+    """Returns x . weight for each weight."""
+    return tuple(dot(x, weight, precision, contract) for weight in weights)
+
+
 @singledispatch
 def _product(
     weight: Weight, x: Float[Array, "N K"], precision: Precision, contract: int

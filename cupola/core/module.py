@@ -38,11 +38,18 @@ class Module(Value):
     """
 
     precision: Precision = bound("number formats")
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Names of matrices that multiply the same activations: a server may join them."""
     __call__: ClassVar[Callable[..., Any]]
 
     def params(self) -> dict[str, Param]:
         """Returns the parameters of this module itself, by name."""
         return {}
+
+    def beside_params(self) -> dict[str, Param]:
+        """Returns the parameters that are named in `beside`."""
+        own = self.params()
+        return {name: own[name] for name in self.beside}
 
     def specs(self) -> Tree:
         """Returns the tree of all parameters, its own and its children's.

@@ -6,7 +6,7 @@ Source: Vaswani et al. 2017; Ainslie et al. 2023 (our heads, key_heads = their H
 """
 
 import enum
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Float, Int
@@ -17,8 +17,9 @@ from cupola.core.errors import ConfigError
 from cupola.core.module import Module, Tree
 from cupola.core.param import Constant, FanIn, Initializer, Param, Role
 from cupola.kernels.attention import CAUSAL, Mask, attend
-from cupola.kernels.matmul import dots
+from cupola.kernels.matmul import dot
 from cupola.layers.kv import Growing, View
+from cupola.layers.linear import maps
 from cupola.layers.norm import RMSNorm
 from cupola.layers.position import Rope
 
@@ -59,6 +60,7 @@ class Attention(Module):
     mask: Mask = CAUSAL
     scale: float | None = None
     init_output: Initializer = FanIn()
+    beside: ClassVar[tuple[str, ...]] = ("query", "key", "value")
 
     @property
     def groups(self) -> int:
@@ -116,7 +118,8 @@ class Attention(Module):
             segments: document of each token, 0 for padding; None means one document a row.
             view: keys and values of earlier calls; None means that there are none.
         """
-        query, key, value = self._projected(p, ("query", "key", "value"), x)
+        inputs = zip(self.beside, maps(x, p, self.beside_params(), self.precision), strict=True)
+        query, key, value = (self._shifted(p, name, out) for name, out in inputs)
         if self.query_norm is not None:
             query = self.query_norm(p["query_norm"], query)
         if self.key_norm is not None:
@@ -128,15 +131,10 @@ class Attention(Module):
             mixed = attend(query, key, value, mask=self.mask.within(segments, segments), **how)
         else:
             mixed, view = view.attend(query, key, value, positions=positions, mask=self.mask, **how)
-        return self._projected(p, ("output",), mixed, contract=2)[0], Aside(view=view)
+        out = dot(mixed, p["output"], self.precision, contract=2)
+        return self._shifted(p, "output", out), Aside(view=view)
 
-    def _projected(
-        self, p: Tree, names: tuple[str, ...], x: Float[Array, "..."], contract: int = 1
-    ) -> tuple[Float[Array, "..."], ...]:
-        products = dots(x, [p[name] for name in names], self.precision, contract=contract)
-        return tuple(self._biased(p, name, out) for name, out in zip(names, products, strict=True))
-
-    def _biased(self, p: Tree, name: str, out: Float[Array, "..."]) -> Float[Array, "..."]:
+    def _shifted(self, p: Tree, name: str, out: Float[Array, "..."]) -> Float[Array, "..."]:
         if name not in self.bias.value:
             return out
         bias = p[f"{name}_bias"].astype(out.dtype)

@@ -3,13 +3,16 @@
 Source: Shazeer 2020; our hidden = its d_ff.
 """
 
+from typing import ClassVar
+
 from jaxtyping import Array, Float
 
 from cupola.config.value import bound
 from cupola.core.module import Module, Tree
 from cupola.core.param import FanIn, Initializer, Param
 from cupola.kernels.gated import Activation, gate
-from cupola.kernels.matmul import dot, dots
+from cupola.kernels.matmul import dot
+from cupola.layers.linear import maps
 
 
 class GatedMLP(Module):
@@ -26,6 +29,7 @@ class GatedMLP(Module):
     hidden: int
     activation: Activation = Activation.SILU
     init_output: Initializer = FanIn()
+    beside: ClassVar[tuple[str, ...]] = ("gate", "up")
 
     def params(self) -> dict[str, Param]:
         return {
@@ -36,5 +40,5 @@ class GatedMLP(Module):
 
     def __call__(self, p: Tree, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Returns the network's output for each position."""
-        gates, values = dots(x, (p["gate"], p["up"]), self.precision)
+        gates, values = maps(x, p, self.beside_params(), self.precision)
         return dot(gate(gates, values, activation=self.activation, precision=self.precision), p["down"], self.precision)

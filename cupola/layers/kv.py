@@ -137,10 +137,10 @@ class Paged(View):
             taken += group.start.shape[0] * group.width
         mixed, taken = [], 0
         for group in self.groups:
-            asked = _taken(query, taken, group)
+            asked = _taken(query, taken, group).astype(precision.compute)
             places = jnp.asarray(group.table), jnp.asarray(group.start)
             mix = paged_attend(asked, keys, values, *places, mask=mask, scale=scale)
-            mixed.append(mix.reshape(-1, *query.shape[2:]))
+            mixed.append(mix.reshape(-1, *query.shape[2:]).astype(query.dtype))
             taken += mixed[-1].shape[0]
         mixed.append(jnp.zeros((query.shape[1] - taken, *query.shape[2:]), query.dtype))
         return jnp.concatenate(mixed)[None], dataclasses.replace(self, keys=keys, values=values)

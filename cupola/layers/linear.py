@@ -1,12 +1,38 @@
-"""A linear map, with or without a bias."""
+"""A linear map, with or without a bias; maps of the same activations, beside each other or as one product."""
+
+import math
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from cupola.config.value import bound
+from cupola.core.dtype import Precision
 from cupola.core.module import Module, Tree
 from cupola.core.param import Constant, FanIn, Initializer, Param, Role
-from cupola.kernels.matmul import dot
+from cupola.kernels.matmul import dot, dots
+
+
+JOINED = "joined"
+"""Under this name a server keeps one matrix in place of some that multiply the same activations."""
+
+
+def maps(x: Float[Array, "... D"], p: Tree, specs: dict[str, Param], precision: Precision) -> list[Float[Array, "..."]]:
+    """Returns x times each of some weights; in one product where they were joined.
+
+    Args:
+        specs: the weights by name, each with one dim that is summed over.
+    """
+    if JOINED not in p:
+        return list(dots(x, [p[name] for name in specs], precision))
+    outputs = [spec.shape[1:] for spec in specs.values()]
+    every = dot(x, p[JOINED], precision)
+    ends = np.cumsum([math.prod(shape) for shape in outputs])[:-1].tolist()
+    return [
+        part.reshape(*x.shape[:-1], *shape)
+        for part, shape in zip(jnp.split(every, ends, axis=-1), outputs, strict=True)
+    ]
 
 
 class Linear(Module):

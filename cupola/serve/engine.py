@@ -82,7 +82,7 @@ class Engine:
         self._adapters = Adapters(options.adapters, options.adapter_rank) if options.adapters else None
         self._runner = Runner(
             model,
-            for_serving(model, params),
+            for_serving(model, params, join=self._adapters is None),
             shapes=self.shapes,
             pages=self.limits.pages,
             page_size=self.limits.page_size,
@@ -208,7 +208,7 @@ class Engine:
 
         Running requests go on with the new weights and compute their tokens anew.
         """
-        formed = for_serving(self.model, params)
+        formed = for_serving(self.model, params, join=self._adapters is None)
 
         def replace() -> None:
             self._runner.replace(formed)

@@ -9,11 +9,13 @@ or turned a row's result is the same bits whatever other rows come with it.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from cupola.core.module import Module, Tree
 from cupola.core.param import Param, Role
 from cupola.kernels.matmul import Grouped, Packed, Turned, group_of, is_for, pack_groups
+from cupola.layers.linear import JOINED
 from cupola.layers.repeat import unstacked
 from cupola.models.decoder import Decoder
 
@@ -24,9 +26,18 @@ _pack = jax.jit(Packed.pack, static_argnums=1)
 _pack_groups = jax.jit(pack_groups)
 
 
-def for_serving(model: Decoder, params: Tree) -> Tree:
-    """Returns the parameters cut into layers, matrices packed for the native kernels; where there are none, turned."""
-    formed = _formed(model, unstacked(model, params))
+@jax.jit
+def _pack_joined(matrices: list[Array]) -> Packed:
+    return Packed.pack(jnp.concatenate([x.reshape(x.shape[0], -1).astype(jnp.bfloat16) for x in matrices], axis=1))
+
+
+def for_serving(model: Decoder, params: Tree, *, join: bool = True) -> Tree:
+    """Returns the parameters cut into layers, matrices packed for the native kernels; where there are none, turned.
+
+    Args:
+        join: whether packed matrices that multiply the same activations become one, which adapters cannot stand beside.
+    """
+    formed = _formed(model, unstacked(model, params), join)
     if is_for(model.precision):
         # The head's matrix is the largest that a step reads; tokens can be looked up in the packed one too.
         name = "embedding" if model.head is None else "head"
@@ -34,10 +45,14 @@ def for_serving(model: Decoder, params: Tree) -> Tree:
     return formed
 
 
-def _formed(module: Module, p: Any) -> Tree:
+def _formed(module: Module, p: Any, join: bool) -> Tree:
     if isinstance(p, tuple):  # The layers of a Repeat.
-        return tuple(_formed(module, layer) for layer in p)
+        return tuple(_formed(module, layer, join) for layer in p)
     formed = {}
+    beside = [p[name] for name in module.beside]
+    if join and beside and is_for(module.precision) and all(isinstance(held, Array) for held in beside):
+        formed[JOINED] = _pack_joined(beside)
+        p = {name: held for name, held in p.items() if name not in module.beside}
     for name, held in p.items():
         own = module.params().get(name)
         if own is not None:
@@ -45,9 +60,9 @@ def _formed(module: Module, p: Any) -> Tree:
             continue
         child = getattr(module, name)
         if isinstance(child, tuple):
-            formed[name] = tuple(_formed(c, q) for c, q in zip(child, held, strict=True))
+            formed[name] = tuple(_formed(c, q, join) for c, q in zip(child, held, strict=True))
         else:
-            formed[name] = _formed(child, held)
+            formed[name] = _formed(child, held, join)
     return formed
 
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <immintrin.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -44,6 +45,8 @@ inline bfloat16 narrow(float x) {
 inline const bfloat16* as_bfloat16(const void* data) { return static_cast<const bfloat16*>(data); }
 inline bfloat16* as_bfloat16(void* data) { return static_cast<bfloat16*>(data); }
 
+constexpr int kPatience = 256;  // pauses, some microseconds: others end their last piece in that time
+
 // Calls body(i) once for each i in [0, count), on XLA's threads and on this one. Who does which i is left to chance, so
 // a body writes what no other one writes. This thread does all of it where the others are busy: waiting for them could
 // be waiting for oneself.
@@ -71,7 +74,13 @@ void parallel(ffi::ThreadPool& pool, int64_t count, const Body& body) {
   work->body = &body;
   for (int64_t i = 1; i < threads; ++i) pool.Schedule([work] { work->run(); });
   work->run();
-  while (work->done.load(std::memory_order_acquire) < count) _mm_pause();
+  // Where more threads run than there are processors, the one that is waited for may need this one's.
+  for (int turns = 0; work->done.load(std::memory_order_acquire) < count; ++turns) {
+    if (turns < kPatience)
+      _mm_pause();
+    else
+      sched_yield();
+  }
 }
 
 }  // namespace cupola

@@ -42,7 +42,7 @@ void attend_task(const Problem& p, const Asked* query, const Number* keys, const
   std::fill(line, line + way.padded, 0.0f);
   for (int64_t row = 0; row < rows; ++row) {
     const Asked* from = query + line_of(row);
-    for (int64_t c = 0; c < p.width; ++c) line[c] = as_float(from[c]) * p.scale;
+    for (int64_t c = 0; c < p.width; ++c) line[c] = as_float(from[c]) * way.own_scale;
     way.ask(row, line);
     way.top[row] = kNothing;
   }
@@ -70,10 +70,12 @@ void attend_task(const Problem& p, const Asked* query, const Number* keys, const
 }
 
 #if CUPOLA_LEVEL >= 4
-template <typename Number>
-using Way = std::conditional_t<sizeof(Number) == sizeof(bfloat16), Tiles, Wide<Number>>;
+template <typename Asked>
+using OfTiles = std::conditional_t<sizeof(Asked) == sizeof(bfloat16), Tiles<1, 2>, Tiles<3, 3>>;
+template <typename Asked, typename Number>
+using Way = std::conditional_t<sizeof(Number) == sizeof(bfloat16), OfTiles<Asked>, Wide<Number>>;
 #else
-template <typename Number>
+template <typename Asked, typename Number>
 using Way = Wide<Number>;
 #endif
 
@@ -88,7 +90,7 @@ void attend(ffi::ThreadPool& pool, const Problem& p, const ffi::AnyBuffer& query
   parallel(pool, p.rows * p.groups * parts, [&](int64_t task) {
     // The last queries of a sequence see most: they come first, so that no thread is left alone with them.
     const int64_t part = parts - 1 - task / (p.rows * p.groups), rest = task % (p.rows * p.groups);
-    attend_task<Way<Number>>(p, asked, key, value, to, rest / p.groups, rest % p.groups, part * each,
+    attend_task<Way<Asked, Number>>(p, asked, key, value, to, rest / p.groups, rest % p.groups, part * each,
                                std::min(each, p.queries - part * each));
   });
 }

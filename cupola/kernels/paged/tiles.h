@@ -1,5 +1,6 @@
-// Products of bfloat16 in the processor's tiles: each float32 number is the sum of three bfloat16 ones, which stand in
-// rows of their own, so that nothing is lost but what float32 sums lose.
+// Products of bfloat16 in the processor's tiles. A float32 number is the sum of three bfloat16 ones, the least of which
+// are multiplied first, so that nothing is lost but what float32 sums lose. Queries that are bfloat16 stand as they are;
+// the weights of their keys are the sum of two, which is more than the result keeps.
 #pragma once
 
 #include "paged/problem.h"
@@ -8,10 +9,8 @@
 namespace cupola::paged {
 namespace {
 
-constexpr int64_t kParts = 3;
-constexpr int64_t kTileRows = 16, kTileDepth = 32;         // of the left operand, in numbers
-constexpr int64_t kPartRows = kTileRows / kParts;          // rows of a group, each in kParts rows of a tile
-constexpr int64_t kTileNumbers = kTileRows * kTileDepth;   // bfloat16 in a tile
+constexpr int64_t kTileRows = 16, kTileDepth = 32;        // of the left operand, in numbers
+constexpr int64_t kTileNumbers = kTileRows * kTileDepth;  // bfloat16 in a tile
 
 struct TileSetting {
   uint8_t palette = 1, start = 0, reserved[14] = {};
@@ -23,30 +22,33 @@ struct TileSetting {
 inline void written() { __asm__ volatile("" ::: "memory"); }
 
 // out [16, 16 * tiles] = left . right, for up to four tiles of columns. The steps' tiles of the left operand follow one
-// another; so do those of the right operand, for each tile of columns, `apart` numbers from the next.
-inline void tiles_product(const bfloat16* left, const bfloat16* right, int64_t apart, int64_t steps, int64_t tiles,
-                          float* out, int64_t stride) {
+// another, part after part; so do those of the right operand, for each tile of columns, `apart` numbers from the next.
+template <int kParts>
+inline void tiles_product(const bfloat16* left, int64_t part_apart, const bfloat16* right, int64_t apart, int64_t steps,
+                          int64_t tiles, float* out, int64_t stride) {
   written();
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t step = 0; step < steps; ++step) {
-    const bfloat16* from = right + step * kTileNumbers;
-    _tile_loadd(4, left + step * kTileNumbers, 64);
-    _tile_loadd(5, from, 64);
-    _tile_dpbf16ps(0, 4, 5);
-    if (tiles > 1) {
-      _tile_loadd(6, from + apart, 64);
-      _tile_dpbf16ps(1, 4, 6);
-    }
-    if (tiles > 2) {
-      _tile_loadd(7, from + 2 * apart, 64);
-      _tile_dpbf16ps(2, 4, 7);
-    }
-    if (tiles > 3) {
-      _tile_loadd(5, from + 3 * apart, 64);
-      _tile_dpbf16ps(3, 4, 5);
+  for (int part = kParts - 1; part >= 0; --part) {
+    for (int64_t step = 0; step < steps; ++step) {
+      const bfloat16* from = right + step * kTileNumbers;
+      _tile_loadd(4, left + part * part_apart + step * kTileNumbers, 64);
+      _tile_loadd(5, from, 64);
+      _tile_dpbf16ps(0, 4, 5);
+      if (tiles > 1) {
+        _tile_loadd(6, from + apart, 64);
+        _tile_dpbf16ps(1, 4, 6);
+      }
+      if (tiles > 2) {
+        _tile_loadd(7, from + 2 * apart, 64);
+        _tile_dpbf16ps(2, 4, 7);
+      }
+      if (tiles > 3) {
+        _tile_loadd(5, from + 3 * apart, 64);
+        _tile_dpbf16ps(3, 4, 5);
+      }
     }
   }
   const int64_t bytes = stride * int64_t{sizeof(float)};
@@ -56,21 +58,15 @@ inline void tiles_product(const bfloat16* left, const bfloat16* right, int64_t a
   if (tiles > 3) _tile_stored(3, out + 48, bytes);
 }
 
-// Puts 16 numbers into their rows of a left operand.
-inline void split(Floats x, bfloat16* to) {
-  for (int64_t part = 0; part < kParts; ++part) {
+// Puts 16 numbers into their row of a left operand, each part in a tile of its own.
+template <int kParts>
+inline void split(Floats x, bfloat16* to, int64_t part_apart) {
+  for (int part = 0; part < kParts; ++part) {
     const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(x);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + part * kPartRows * kTileDepth), rounded);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + part * part_apart), rounded);
     if (part + 1 < kParts)
       x = _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16)));
   }
-}
-
-// Adds the rows that a number was split over, the small ones first.
-inline Floats joined(const float* from, int64_t stride) {
-  Floats sum = load(from + (kParts - 1) * kPartRows * stride);
-  for (int64_t part = kParts - 2; part >= 0; --part) sum = _mm512_add_ps(load(from + part * kPartRows * stride), sum);
-  return sum;
 }
 
 // Where the numbers of two lines of 16 go when one of each stands beside one of the other.
@@ -92,21 +88,30 @@ inline void pair(const bfloat16* even, const bfloat16* odd, __mmask16 kept, bflo
   _mm512_store_si512(to, _mm512_permutexvar_epi16(beside(), both));
 }
 
+// For queries and weights of so many parts.
+template <int kAsked, int kWeighed>
 struct Tiles {
   static constexpr int64_t kBlock = 128;  // places: long enough that one step need not wait for the one before
   const Problem& p;
   int64_t padded, deep;  // the width in whole tiles of columns, and of depth
+  // Of scores: where queries are multiplied as they are. Others bring it with them.
+  float scale, own_scale;
   bfloat16 *query, *keys, *values, *weights;
   float *scores, *mixed, *out, *top, *total;
 
   Tiles(const Problem& p, int64_t rows)
-      : p(p), padded(rounded_up(p.width, 16)), deep(rounded_up(p.width, kTileDepth)) {
-    const int64_t groups = (rows + kPartRows - 1) / kPartRows;
-    float* next = scratch(groups * kTileRows * deep / 2 + kBlock * (deep + padded) / 2 + kTileRows * kBlock / 2 +
-                          kTileRows * (kBlock + padded) + rows * (padded + 17) + 16 * 9);
+      : p(p),
+        padded(rounded_up(p.width, 16)),
+        deep(rounded_up(p.width, kTileDepth)),
+        scale(kAsked == 1 ? p.scale : 1),
+        own_scale(kAsked == 1 ? 1 : p.scale) {
+    const int64_t groups = (rows + kTileRows - 1) / kTileRows;
+    float* next = scratch(groups * kTileRows * kAsked * deep / 2 + kBlock * (deep + padded) / 2 +
+                          kTileRows * kWeighed * kBlock / 2 + kTileRows * (kBlock + padded) + rows * (padded + 17) +
+                          16 * 9);
     const auto numbers = [&](int64_t count) { return reinterpret_cast<bfloat16*>(taken(next, count / 2)); };
-    query = numbers(groups * kTileRows * deep), keys = numbers(kBlock * deep), values = numbers(kBlock * padded);
-    weights = numbers(kTileRows * kBlock);
+    query = numbers(groups * kTileRows * kAsked * deep), keys = numbers(kBlock * deep), values = numbers(kBlock * padded);
+    weights = numbers(kTileRows * kWeighed * kBlock);
     scores = taken(next, kTileRows * kBlock), mixed = taken(next, kTileRows * padded);
     out = taken(next, rows * padded), total = taken(next, rows * 16), top = taken(next, rows);
     static constexpr TileSetting setting;
@@ -118,9 +123,10 @@ struct Tiles {
   float* keys_line() { return mixed; }
 
   void ask(int64_t row, const float* numbers) {
-    bfloat16* to = query + row / kPartRows * kTileRows * deep + row % kPartRows * kTileDepth;
+    bfloat16* to = query + row / kTileRows * kTileRows * kAsked * deep + row % kTileRows * kTileDepth;
     for (int64_t c = 0; c < deep; c += 16)
-      split(c < padded ? load(numbers + c) : spread(0), to + c / kTileDepth * kTileNumbers + c % kTileDepth);
+      split<kAsked>(c < padded ? load(numbers + c) : spread(0), to + c / kTileDepth * kTileNumbers + c % kTileDepth,
+                    kTileRows * deep);
   }
 
   void lay_out(const bfloat16* key_pool, const bfloat16* value_pool, int64_t row, int64_t group, int64_t first,
@@ -179,29 +185,31 @@ struct Tiles {
 
   template <typename See>
   void attend(int64_t first, int64_t last, int64_t from, int64_t to, const See& seen) {
-    for (int64_t row = from / kPartRows * kPartRows; row < to; row += kPartRows) {
-      const int64_t begin = std::max(from - row, int64_t{0}), rows = std::min(kPartRows, to - row);
+    for (int64_t row = from / kTileRows * kTileRows; row < to; row += kTileRows) {
+      const int64_t begin = std::max(from - row, int64_t{0}), rows = std::min(kTileRows, to - row);
       const int64_t places = std::min(last - first, seen(row + rows - 1).high), columns = rounded_up(places, 16);
       const int64_t steps = (columns + kTileDepth - 1) / kTileDepth;
       for (int64_t n = 0; n < columns; n += 64)
-        tiles_product(query + row / kPartRows * kTileRows * deep, keys + n * deep, 16 * deep, deep / kTileDepth,
-                      std::min<int64_t>((columns - n) / 16, 4), scores + n, kBlock);
-      float shrink[kPartRows];
+        tiles_product<kAsked>(query + row * kAsked * deep, kTileRows * deep, keys + n * deep, 16 * deep,
+                              deep / kTileDepth, std::min<int64_t>((columns - n) / 16, 4), scores + n, kBlock);
+      float shrink[kTileRows];
       for (int64_t r = begin; r < rows; ++r) {
         float* line = scores + r * kBlock;
-        for (int64_t n = 0; n < columns; n += 16) store(line + n, joined(line + n, kBlock));
+        if (scale != 1)
+          for (int64_t n = 0; n < columns; n += 16) store(line + n, _mm512_mul_ps(load(line + n), spread(scale)));
         shrink[r] = weigh(line, columns, seen(row + r), top + row + r, total + (row + r) * 16);
         for (int64_t n = 0; n < steps * kTileDepth; n += 16)
-          split(n < columns ? load(line + n) : spread(0),
-                weights + n / kTileDepth * kTileNumbers + r * kTileDepth + n % kTileDepth);
+          split<kWeighed>(n < columns ? load(line + n) : spread(0),
+                          weights + n / kTileDepth * kTileNumbers + r * kTileDepth + n % kTileDepth,
+                          kTileRows * kBlock);
       }
       for (int64_t c = 0; c < padded; c += 64)
-        tiles_product(weights, values + c * kBlock, 16 * kBlock, steps, std::min<int64_t>((padded - c) / 16, 4),
-                      mixed + c, padded);
+        tiles_product<kWeighed>(weights, kTileRows * kBlock, values + c * kBlock, 16 * kBlock, steps,
+                                std::min<int64_t>((padded - c) / 16, 4), mixed + c, padded);
       for (int64_t r = begin; r < rows; ++r) {
         float* line = out + (row + r) * padded;
         for (int64_t c = 0; c < padded; c += 16)
-          store(line + c, multiply_add(load(line + c), spread(shrink[r]), joined(mixed + r * padded + c, padded)));
+          store(line + c, multiply_add(load(line + c), spread(shrink[r]), load(mixed + r * padded + c)));
       }
     }
   }

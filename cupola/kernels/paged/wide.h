@@ -71,11 +71,12 @@ struct Wide {
   static constexpr int64_t kBlock = 64;  // places: their keys and values stay in the first cache
   const Problem& p;
   int64_t padded;
+  float own_scale;  // queries bring the scale of scores with them
   float *query, *keys, *values, *weights, *out, *top, *total;
 
   static int64_t padded_width(const Problem& p) { return rounded_up(p.width, kLanes); }
 
-  Wide(const Problem& p, int64_t rows) : p(p), padded(padded_width(p)) {
+  Wide(const Problem& p, int64_t rows) : p(p), padded(padded_width(p)), own_scale(p.scale) {
     const int64_t wide = rounded_up(p.width, 16);
     float* next = scratch(2 * rows * wide + 2 * kBlock * wide + kGroupRows * kBlock + 17 * rows + 16 * 7);
     query = taken(next, rows * padded), out = taken(next, rows * padded);

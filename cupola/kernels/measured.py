@@ -66,7 +66,7 @@ def call_of(args: Iterable[Any], kwargs: Mapping[str, Any] | None = None) -> Cal
             words.append(f"@{arg.compute.name}")
             continue
         arrays = [x for x in jax.tree.leaves(arg) if hasattr(x, "shape") and np.dtype(x.dtype).name not in INDICES]
-        if arrays and not hasattr(arg, "dtype"):
+        if arrays and arrays[0] is not arg:
             words.append(type(arg).__name__)
         words += [np.dtype(x.dtype).name for x in arrays]
         shapes += [tuple(x.shape) for x in arrays]

@@ -10,8 +10,11 @@ from cupola.kernels.adamw import examples as adamw
 from cupola.kernels.attention import examples as attention
 from cupola.kernels.choose import Operation
 from cupola.kernels.cross_entropy import examples as cross_entropy
+from cupola.kernels.divergence import examples as divergence
+from cupola.kernels.embedding import examples as embedding
 from cupola.kernels.example import Example
 from cupola.kernels.gated import examples as gated
+from cupola.kernels.lstm import examples as lstm
 from cupola.kernels.matmul import examples as matmul
 from cupola.kernels.norm import examples as norm
 from cupola.kernels.paged import examples as paged
@@ -28,6 +31,9 @@ EXAMPLES: tuple[Example, ...] = (
     *cross_entropy.EXAMPLES,
     *adamw.EXAMPLES,
     *sample.EXAMPLES,
+    *divergence.EXAMPLES,
+    *embedding.EXAMPLES,
+    *lstm.EXAMPLES,
 )
 OPERATIONS: dict[str, Operation] = {example.operation.name: example.operation for example in EXAMPLES}
 

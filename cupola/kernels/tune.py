@@ -64,7 +64,7 @@ def compiled(implementation: Implementation, args: tuple[Any, ...], gradients: t
             return implementation.function(*given)
 
         out, back = jax.vjp(of, *(given[place] for place in gradients))
-        return out, back(jnp.ones_like(out))
+        return out, back(jax.tree.map(jnp.ones_like, out))
 
     program = jax.jit(with_gradient if gradients else value)
     return lambda: jax.block_until_ready(program(arrays))

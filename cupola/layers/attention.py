@@ -119,7 +119,7 @@ class Attention(Module):
             view: keys and values of earlier calls; None means that there are none.
         """
         inputs = zip(self.beside, maps(x, p, self.beside_params(), self.precision), strict=True)
-        query, key, value = (self._shifted(p, name, out) for name, out in inputs)
+        query, key, value = (self._biased(p, name, out) for name, out in inputs)
         if self.query_norm is not None:
             query = self.query_norm(p["query_norm"], query)
         if self.key_norm is not None:
@@ -132,9 +132,9 @@ class Attention(Module):
         else:
             mixed, view = view.attend(query, key, value, positions=positions, mask=self.mask, **how)
         out = dot(mixed, p["output"], self.precision, contract=2)
-        return self._shifted(p, "output", out), Aside(view=view)
+        return self._biased(p, "output", out), Aside(view=view)
 
-    def _shifted(self, p: Tree, name: str, out: Float[Array, "..."]) -> Float[Array, "..."]:
+    def _biased(self, p: Tree, name: str, out: Float[Array, "..."]) -> Float[Array, "..."]:
         if name not in self.bias.value:
             return out
         bias = p[f"{name}_bias"].astype(out.dtype)

@@ -6,6 +6,7 @@ Each case holds hostile inputs and the plain formula for them. Not here: toleran
 import jax
 import jax.numpy as jnp
 import numpy as np
+from form_cases import FORMS, OPERATIONS_ON_FORMS
 from judge import Case
 from loss_cases import DIVERGENCES, OBJECTIVES
 from row_cases import OPERATIONS_ON_ROWS, ROWS
@@ -34,6 +35,7 @@ OPERATIONS = (
     ROTATE,
     GATE,
     *OPERATIONS_ON_ROWS,
+    *OPERATIONS_ON_FORMS,
 )
 NAN = np.float32(np.nan)
 
@@ -420,5 +422,5 @@ GATES = [
     *(gated(f"{kind.value}, odd sizes, ties at zero, far out", special(normal(3, 127)), kind) for kind in Activation),
 ]
 
-CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *OBJECTIVES, *DIVERGENCES, *NORMS, *ROTATIONS, *GATES, *ROWS]
+CASES = [*ATTENTION, *PRODUCTS, *LOSSES, *OBJECTIVES, *DIVERGENCES, *NORMS, *ROTATIONS, *GATES, *ROWS, *FORMS]
 TYPICAL = [case for case in CASES if case.name == "typical"]

@@ -1,4 +1,4 @@
-"""Every implementation of every operation, on every case of the one table, in every way of calling it."""
+"""Every implementation of every operation, on every case of the one table; broken ones are caught."""
 
 import dataclasses
 from functools import partial
@@ -8,14 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, OPERATIONS, TYPICAL
-from jax.sharding import NamedSharding
-from judge import POLICIES, complaints, cotangent_of, pull, results_of, standard
+from form_cases import AS_ONE, BROKEN_ON_FORMS
+from judge import complaints, cotangent_of, results_of, standard
+from matrix import honoured, pairs
 from row_cases import BROKEN_ON_ROWS
 
 from cupola.core.dtype import FLOAT32
-from cupola.core.errors import Unsupported
-from cupola.core.mesh import MeshShape
-from cupola.core.partition import Rules
 from cupola.kernels import operations as registry
 from cupola.kernels.adamw.api import ADAMW, GLOBAL_NORM
 from cupola.kernels.attention import reference as attention
@@ -35,34 +33,6 @@ OF_THEIR_OWN = {PAGED_ATTEND, ADAMW, GLOBAL_NORM, DRAW, LOG_SUM}
 """Operations whose gradient nobody takes: what they are given stands with their own tests."""
 
 
-def pairs(cases):
-    """Returns each case with each implementation of its operation that honours it in every format."""
-    return [
-        pytest.param(case, implementation, id=f"{case}-{implementation.name}")
-        for case in cases
-        for implementation in case.operation.implementations
-        if not any(implementation.refuses(*case.arguments(case.given()[n], p)) for n, p in POLICIES.items())
-    ]
-
-
-def honoured(case, implementation):
-    """Returns the policies under which an implementation honours a case; where it honours none, the test ends here.
-
-    What it does not honour it has to refuse when it is asked for by name, with its reasons.
-    """
-    reasons = {}
-    for name, policy in POLICIES.items():
-        args = case.arguments(case.given()[name], policy)
-        reasons[name] = implementation.refuses(*args)
-        if reasons[name]:
-            with pytest.raises(Unsupported) as caught:
-                case.operation(implementation.name, *args)
-            assert all(reason in str(caught.value) for reason in reasons[name])
-    if all(reasons.values()):
-        pytest.skip(f"refused: {'; '.join(reasons['float32'])}")
-    return tuple(name for name, why in reasons.items() if not why)
-
-
 @pytest.mark.parametrize(("case", "implementation"), pairs(CASES))
 def test_matches_the_plain_formula(case, implementation):
     names = honoured(case, implementation)
@@ -77,7 +47,8 @@ def test_every_operation_has_a_reference_that_refuses_nothing(operation):
     assert not any(last.refuses(*case.arguments(case.arrays, FLOAT32)) for case in cases)
 
 
-@pytest.mark.parametrize("case", TYPICAL, ids=str)
+# What is said aside has no gradient.
+@pytest.mark.parametrize("case", [case for case in TYPICAL if case.operation is not AS_ONE], ids=str)
 def test_the_standard_is_the_derivative(case):
     """The judge's own gradients, by differences of its values in float64: the standard is judged too."""
     values, _ = standard(case)["float32"]
@@ -92,65 +63,6 @@ def test_the_standard_is_the_derivative(case):
     # A central difference errs by step**2 and by the rounding of the values over the step.
     size = sum(float(np.abs(g * d).sum()) for g, d in zip(values[1:], towards, strict=True))
     assert abs(measured - given) <= 10 * size * (step**2 + np.finfo(np.float64).eps / step)
-
-
-def scanned(call, cotangent, both):
-    return jax.lax.scan(lambda _, arrays: (None, pull(call, cotangent, *arrays)), None, both)[1]
-
-
-WAYS = {
-    "eager": lambda call, cotangent, both: both_ways(lambda *arrays: pull(call, cotangent, *arrays), both),
-    "vmap": lambda call, cotangent, both: jax.jit(jax.vmap(lambda arrays: pull(call, cotangent, *arrays)))(both),
-    "scan": lambda call, cotangent, both: jax.jit(partial(scanned, call, cotangent))(both),
-    "checkpoint": lambda call, cotangent, both: both_ways(
-        jax.jit(partial(pull, jax.checkpoint(call), cotangent)), both
-    ),
-}
-"""Ways to call: (the function of arrays, the cotangent, two inputs stacked) -> two results stacked."""
-
-
-def both_ways(one, both):
-    results = [one(*(x[i] for x in both)) for i in range(2)]
-    return jax.tree.map(lambda *each: jnp.stack(each), *results)
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("case", "implementation"), pairs(TYPICAL))
-def test_is_the_same_however_it_is_called(case, implementation, way):
-    name = honoured(case, implementation)[0]
-    cases = case, case.nearby(3)
-    both = tuple(jnp.stack(each) for each in zip(*(c.given()[name] for c in cases), strict=True))
-    results = WAYS[way](case.call(implementation.function, POLICIES[name]), cotangent_of(case), both)
-    for index, one in enumerate(cases):
-        assert complaints(one, {name: [r[index] for r in results]}) == []
-
-
-@pytest.mark.parametrize(("case", "implementation"), pairs(TYPICAL))
-def test_split_over_a_mesh_is_the_same(case, implementation):
-    names = honoured(case, implementation)
-    mesh = MeshShape(data=4, tensor=2).build()
-    rules = Rules()
-    given = {
-        name: tuple(
-            jax.device_put(x, NamedSharding(mesh, rules.spec(dims, x.shape, mesh)))
-            for x, dims in zip(arrays, case.dims, strict=True)
-        )
-        for name, arrays in case.given().items()
-        if name in names
-    }
-    assert len(given[names[0]][0].addressable_shards) == 8
-    assert not given[names[0]][0].sharding.is_fully_replicated
-    calls = {name: case.call(implementation.function, POLICIES[name]) for name in names}
-    run = jax.jit(lambda given: {n: pull(calls[n], cotangent_of(case), *given[n]) for n in given})
-    assert complaints(case, run(given)) == []
-
-
-@pytest.mark.parametrize(("case", "implementation"), pairs(TYPICAL))
-def test_the_same_call_gives_the_same_bits(case, implementation):
-    names = honoured(case, implementation)
-    first = results_of(case, implementation.function, names)
-    second = results_of.__wrapped__(case, implementation.function, names)
-    jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def masked(change):
@@ -302,6 +214,7 @@ BROKEN = {
         lambda g, v, _: jnp.maximum(g, 0) * v,
     ),
     **BROKEN_ON_ROWS,
+    **BROKEN_ON_FORMS,
 }
 
 
@@ -314,7 +227,7 @@ def test_a_broken_implementation_is_caught(broken):
 
 
 def test_every_operation_has_cases_here_or_tests_of_its_own():
-    assert set(registry.OPERATIONS.values()) - set(OPERATIONS) == set(OF_THEIR_OWN)
+    assert set(registry.OPERATIONS) - {operation.name for operation in OPERATIONS} == {o.name for o in OF_THEIR_OWN}
 
 
 def test_every_operation_has_broken_copies():

@@ -47,7 +47,7 @@ def test_an_example_is_honoured_and_has_its_gradients(example, dtype, sizes):
             ),
             *(args[i] for i in example.differentiated),
         )[1]
-        return gradients(jnp.ones_like(function(*args)))
+        return gradients(jax.tree.map(jnp.ones_like, function(*args)))
 
     jax.eval_shape(value_and_gradients)
 

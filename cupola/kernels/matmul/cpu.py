@@ -148,10 +148,13 @@ def _experts_forward(weight, x, sizes, precision, level):
 
 
 def _experts_backward(precision, level, kept, gradient):
-    def plain(weight: Weight, x: Array, sizes: Array) -> Array:
-        return xla.dot_experts(x, weight, sizes, precision)
+    *differentiated, sizes = kept
 
-    return jax.vjp(plain, *kept)[1](gradient.astype(precision.output))
+    def plain(weight: Weight, x: Array) -> Array:
+        # Sizes that a program is compiled for come back as a numpy array.
+        return xla.dot_experts(x, weight, jnp.asarray(sizes), precision)
+
+    return *jax.vjp(plain, *differentiated)[1](gradient.astype(precision.output)), None
 
 
 _expert_product.defvjp(_experts_forward, _experts_backward)

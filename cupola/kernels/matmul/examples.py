@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from cupola.kernels.example import Example, normal, products_in
-from cupola.kernels.matmul.api import DOT
+from cupola.kernels.matmul.api import DOT, DOT_EXPERTS
 from cupola.kernels.matmul.form import Grouped, Int8, Turned, Weight
+from cupola.kernels.matmul.packed import Packed, pack_groups
 
 GROUP = 32
 ROWS = (1, 8, 32, 128)
@@ -34,14 +35,34 @@ def _grouped(bits: int, dtype: str, K: int, F: int) -> Weight:
     return Grouped(codes, normal(2, (F, -(-K // GROUP))), shape=(K, F), bits=bits, zero=2 ** (bits - 1))
 
 
+def _packed(dtype: str, K: int, F: int) -> Weight:
+    return Packed.pack(normal(1, (K, F)))
+
+
+def _packed_groups(bits: int, dtype: str, K: int, F: int) -> Weight:
+    return pack_groups(_grouped(bits, dtype, K, F))
+
+
 def _dot(weight: Callable[..., Weight], dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
     return normal(0, (M, K)), weight(dtype, K, F), products_in(dtype), 1
 
 
+def _dot_experts(dtype: str, M: int, E: int, K: int, F: int) -> tuple[Any, ...]:
+    # As many rows for each as there can be, the last ones one row more.
+    sizes = (M + jnp.arange(E, dtype=jnp.int32)) // E
+    return normal(0, (M, K)), normal(1, (E, K, F)), sizes, products_in(dtype)
+
+
+def _dot_packed_experts(dtype: str, M: int, E: int, K: int, F: int) -> tuple[Any, ...]:
+    x, weight, *rest = _dot_experts(dtype, M, E, K, F)
+    return x, Packed.pack(weight, stacked=1), *rest
+
+
+FORMS = (_packed, _turned, _int8, *(partial(form, bits) for form in (_grouped, _packed_groups) for bits in (4, 8)))
+EXPERTS = tuple({"M": m, "E": 8, "K": 512, "F": 1024} for m in (8, 64, 512))
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
-    *(
-        Example(DOT, partial(_dot, form), SERVED)
-        for form in (_turned, _int8, partial(_grouped, 4), partial(_grouped, 8))
-    ),
+    *(Example(DOT, partial(_dot, form), SERVED) for form in FORMS),
+    Example(DOT_EXPERTS, _dot_experts, EXPERTS, ({"M": 2048, "E": 8, "K": 512, "F": 1024},), (0, 1)),
+    Example(DOT_EXPERTS, _dot_packed_experts, EXPERTS),
 )

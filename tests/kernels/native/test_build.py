@@ -19,6 +19,12 @@ def no_compiler(monkeypatch):
     monkeypatch.setattr(build, "COMPILERS", ("no-such-compiler",))
 
 
+@pytest.fixture
+def one_operation(monkeypatch):
+    """There is one operation alone, which compiles in a second."""
+    monkeypatch.setattr(build, "sources", lambda: [build.OPERATIONS / "rotary" / "cpu.cc"])
+
+
 def needs_compiler():
     if platform.machine() != "x86_64" or not shutil.which("c++"):
         pytest.skip("needs a C++ compiler and an x86-64")
@@ -47,7 +53,7 @@ def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path):
     assert there.read_text() == "before"
 
 
-def test_a_build_of_one_level_keeps_the_others(tmp_path):
+def test_a_build_of_one_level_keeps_the_others(tmp_path, one_operation):
     needs_compiler()
     build.build(tmp_path, [Level.AVX2])
     assert build.is_current(tmp_path, [Level.AVX2])
@@ -56,7 +62,7 @@ def test_a_build_of_one_level_keeps_the_others(tmp_path):
     assert build.is_current(tmp_path, [Level.AVX2, Level.AVX512])
 
 
-def test_a_second_build_compiles_nothing(tmp_path, monkeypatch):
+def test_a_second_build_compiles_nothing(tmp_path, monkeypatch, one_operation):
     needs_compiler()
     assert not build.is_current(tmp_path)
     assert build.bring_up_to_date(tmp_path) == "native kernels: built for avx2, avx512, avx512_bf16, amx"

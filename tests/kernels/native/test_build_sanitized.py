@@ -78,7 +78,13 @@ def test_no_kernel_does_what_is_undefined(environment, monkeypatch):
     used = watched(environment, "-c", "from cupola.kernels.native import library; print(library.find().libraries)")
     assert used.stdout.count(environment["HOME"]) == len(levels), used.stdout + used.stderr
     # Compilers are not watched.
-    which = ["--ignore-glob=*/native/test_build*.py", "-m", "not slow and not gpu", "-k", "cpu or native"]
+    which = [
+        "--ignore-glob=*/native/test_build*.py",
+        "-m",
+        "(not slow and not gpu) or lower_level",
+        "-k",
+        "cpu or native",
+    ]
     tests = ["-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *which, "tests/kernels"]
     done = subprocess.run(
         [sys.executable, *map(str, tests)], cwd=REPOSITORY, capture_output=True, text=True, env=environment

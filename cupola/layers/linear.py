@@ -13,7 +13,6 @@ from cupola.core.module import Module, Tree
 from cupola.core.param import Constant, FanIn, Initializer, Param, Role
 from cupola.kernels.matmul import dot
 
-
 JOINED = "joined"
 """Under this name a server keeps one matrix in place of some that multiply the same activations."""
 

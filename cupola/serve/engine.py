@@ -33,7 +33,7 @@ from cupola.serve.run import Begun, Launched, Runner
 from cupola.serve.schedule import Scheduler
 from cupola.serve.sequence import Row, Sequence, State
 from cupola.serve.shapes import Shape
-from cupola.serve.weights import for_serving, least_rows
+from cupola.serve.weights import for_serving
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Engine:
     ):
         tokenizer.check_vocabulary(model.vocabulary)
         self.model, self.tokenizer, self.options = model, tokenizer, options
-        self.limits, self.shapes = options.limits(model, draft and draft[0]), options.shapes(least_rows(model))
+        self.limits, self.shapes = options.limits(model, draft and draft[0]), options.shapes()
         self._vocabulary = tokenizer.vocabulary
         self._adapters = Adapters(options.adapters, options.adapter_rank) if options.adapters else None
         self._runner = Runner(

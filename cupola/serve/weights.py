@@ -18,7 +18,6 @@ from cupola.kernels.matmul import Grouped, Packed, Turned, group_of, is_for, pac
 from cupola.layers.linear import JOINED
 from cupola.layers.repeat import unstacked
 from cupola.models.decoder import Decoder
-from cupola.serve.shapes import LEAST_ROWS
 
 _turn = jax.jit(Turned.turn, static_argnums=(1, 2))
 """Made once: what it compiles for one layer serves the others."""
@@ -44,11 +43,6 @@ def for_serving(model: Decoder, params: Tree, *, join: bool = True) -> Tree:
         name = "embedding" if model.head is None else "head"
         formed[name] = {**formed[name], "table": _pack(formed[name]["table"].T, 1)}
     return formed
-
-
-def least_rows(model: Decoder) -> int:
-    """Returns how many rows a step must have for a row's bits to be the same in all: natively, any number."""
-    return 1 if is_for(model.precision) else LEAST_ROWS
 
 
 def _formed(module: Module, p: Any, join: bool) -> Tree:

@@ -183,38 +183,6 @@ struct Tiles {
     }
   }
 
-  // As `weigh`, with all scores of a row in registers; writes their weights where they are multiplied.
-  float weigh_row(const float* line, int64_t columns, Seen seen, int64_t row, bfloat16* to) {
-    constexpr int kVectors = kBlock / 16;
-    const bool all_seen = seen.low <= 0 && seen.high >= columns;
-    Floats held[kVectors], highest = spread(kNothing);
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      if (v * 16 >= columns) break;
-      held[v] = _mm512_mul_ps(load(line + v * 16), spread(scale));
-      if (!all_seen) {
-        const float hidden = -std::numeric_limits<float>::infinity();
-        held[v] = between(held[v], seen.low - v * 16, seen.high - v * 16, hidden);
-      }
-      highest = larger(highest, held[v]);
-    }
-    const float now = std::max(top[row], largest_of(highest));
-    const float shrink = now == top[row] ? 1 : first_of(exponential(spread(top[row] - now)));
-    top[row] = now;
-    Floats sum = spread(0);
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      if (v * 16 >= rounded_up(columns, kTileDepth)) break;
-      const Floats weight =
-          v * 16 < columns ? exponential(multiply_add(spread(now), spread(-1), held[v])) : spread(0);
-      sum = multiply_add(weight, spread(1), sum);
-      split<kWeighed>(weight, to + v / 2 * kTileNumbers + v % 2 * 16, kTileRows * kBlock);
-    }
-    float* sums = total + row * 16;
-    store(sums, multiply_add(load(sums), spread(shrink), sum));
-    return shrink;
-  }
-
   template <typename See>
   void attend(int64_t first, int64_t last, int64_t from, int64_t to, const See& seen) {
     for (int64_t row = from / kTileRows * kTileRows; row < to; row += kTileRows) {
@@ -226,7 +194,14 @@ struct Tiles {
                               deep / kTileDepth, std::min<int64_t>((columns - n) / 16, 4), scores + n, kBlock);
       float shrink[kTileRows];
       for (int64_t r = begin; r < rows; ++r) {
-        shrink[r] = weigh_row(scores + r * kBlock, columns, seen(row + r), row + r, weights + r * kTileDepth);
+        float* line = scores + r * kBlock;
+        if (scale != 1)
+          for (int64_t n = 0; n < columns; n += 16) store(line + n, _mm512_mul_ps(load(line + n), spread(scale)));
+        shrink[r] = weigh(line, columns, seen(row + r), top + row + r, total + (row + r) * 16);
+        for (int64_t n = 0; n < steps * kTileDepth; n += 16)
+          split<kWeighed>(n < columns ? load(line + n) : spread(0),
+                          weights + n / kTileDepth * kTileNumbers + r * kTileDepth + n % kTileDepth,
+                          kTileRows * kBlock);
       }
       for (int64_t c = 0; c < padded; c += 64)
         tiles_product<kWeighed>(weights, kTileRows * kBlock, values + c * kBlock, 16 * kBlock, steps,

@@ -35,6 +35,7 @@ def main() -> None:
     harness.serve(
         work,
         warm=functools.partial(generate, pipeline, **job["warm"]),
+        drawn=draw(pipeline, **job["drawn"]),
         versions={"openvino-genai": openvino_genai.__version__, "peer python": platform.python_version()},
     )
 
@@ -48,6 +49,20 @@ def generate(pipeline: Any, prompts: list[list[int]], new_tokens: int) -> None:
     counts = [len(answer.m_generation_ids[0]) for answer in answers]
     if counts != [new_tokens] * len(prompts):
         raise RuntimeError(f"OpenVINO made {counts} tokens")
+
+
+def draw(pipeline: Any, prompts: list[list[int]], new_tokens: int) -> list[tuple[list[int], list[float]]]:
+    """Returns what follows each prompt, and the log-probabilities that the pipeline gives it."""
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens, config.ignore_eos, config.do_sample, config.logprobs = new_tokens, True, False, 1
+    answers = []
+    for number, prompt in enumerate(prompts):
+        handle = pipeline.add_request(number, openvino.Tensor(np.asarray([prompt], np.int64)), config)
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        (output,) = handle.read_all()
+        answers.append((list(output.generated_ids), list(output.generated_log_probs)))
+    return answers
 
 
 if __name__ == "__main__":

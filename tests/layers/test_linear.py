@@ -6,7 +6,7 @@ from plain import normal
 from cupola.core.dtype import FLOAT32
 from cupola.kernels.gated import Activation
 from cupola.layers.feed_forward import GatedMLP
-from cupola.layers.linear import Linear
+from cupola.layers.linear import JOINED, Linear
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 1, 3, 5)])
@@ -30,3 +30,10 @@ def test_the_gate_multiplies_what_goes_up(key):
     p, x = mlp.init(key), normal(2, 4, 5)
     assert plain.matches(mlp(p, x), lambda p, x: (((x @ p["gate"]).clip(0)) * (x @ p["up"])) @ p["down"], p, x)
     assert mlp.flops(2, 4) == 3 * 2 * 8 * 15
+
+
+def test_joined_weights_give_what_they_give_apart(key):
+    mlp = GatedMLP(precision=FLOAT32, width=5, hidden=3, activation=Activation.RELU)
+    p, x = mlp.init(key), normal(2, 4, 5)
+    joined = {JOINED: jnp.concatenate([p["gate"], p["up"]], axis=1), "down": p["down"]}
+    assert plain.matches(mlp(joined, x), lambda p, x: (((x @ p["gate"]).clip(0)) * (x @ p["up"])) @ p["down"], p, x)

@@ -58,8 +58,8 @@ def paged_attend(
 
     Cost: 4*B*T*H*C FLOPs for each key that is seen, whose page is read once for up to about 192 queries of a key
     head; in XLA's form, for each key up to the longest sequence, and a copy of those keys and values.
-    Numerics: products and sums in float32, of keys and values as the pool keeps them (`stored.py`); the result in
-    query's dtype.
+    Numerics: sums in float32, of keys and values as the pool keeps them (`stored.py`); products too, but where both
+    query and pool are bfloat16 the weights of keys may be rounded to 16 bits; the result in query's dtype.
     """
     heads, groups = query.shape[2], keys.shape[1]
     if heads % groups:

@@ -79,7 +79,9 @@ def paged_attend(
         outputs=[pl.BlockSpec((None, None, high, holds), lambda i, j, n: (n, j, i, 0)), column, column],
         numbers=BLOCK_KEYS * holds // 4,
     )
-    return _joined(out, top, total).reshape(asked.shape).transpose(0, 2, 1, 3, 4).reshape(query.shape).astype(query.dtype)
+    return (
+        _joined(out, top, total).reshape(asked.shape).transpose(0, 2, 1, 3, 4).reshape(query.shape).astype(query.dtype)
+    )
 
 
 def _joined(
@@ -110,7 +112,9 @@ def _kernel(sizes, window, scale, compute, query_ref, keys_ref, values_ref, tabl
         inside = (place >= low) & (place < end)
         held = jax.lax.div(place, jnp.full_like(place, size))
         page = triton.load(table_ref.at[held], mask=inside, other=0)
-        key = _gathered(keys_ref, compute, page[None], number[:, None], (place - held * size)[None], inside[None], width)
+        key = _gathered(
+            keys_ref, compute, page[None], number[:, None], (place - held * size)[None], inside[None], width
+        )
         behind = at[:, None] - place[None]
         seen = inside[None] & (behind >= 0)
         seen = seen if window is None else seen & (behind < window)

@@ -40,7 +40,10 @@ def matrix():
             yield pytest.param(case, id=str(case), marks=() if quick.get(case.operation.name) is case else SLOW)
 
 
-@pytest.mark.parametrize("case", matrix())
+MATRIX = list(matrix())
+
+
+@pytest.mark.parametrize("case", MATRIX)
 def test_matches_the_plain_formula_in_the_interpreter(case):
     ours, given = of(case.operation), case.given()
     with interpreted():
@@ -65,7 +68,7 @@ def calls():
                     yield pytest.param(example, sizes, dtype, bool(gradient), id=id, marks=marks)
 
 
-@pytest.mark.parametrize(("example", "sizes", "dtype", "gradient"), calls())
+@pytest.mark.parametrize(("example", "sizes", "dtype", "gradient"), list(calls()))
 def test_is_lowered_for_cuda_at_real_sizes(example, sizes, dtype, gradient):
     ours, refused = of(example.operation), []
 
@@ -94,7 +97,7 @@ def test_is_lowered_for_cuda_at_real_sizes(example, sizes, dtype, gradient):
 
 
 @SLOW
-@pytest.mark.parametrize("case", matrix())
+@pytest.mark.parametrize("case", MATRIX)
 def test_is_lowered_for_cuda_at_hostile_sizes(case):
     ours = of(case.operation)
     for name, policy in POLICIES.items():

@@ -129,8 +129,8 @@ def _kernel(sizes, window, scale, compute, query_ref, keys_ref, values_ref, tabl
 
     nothing = jnp.zeros(high, jnp.float32)
     state = nothing + HIDDEN / 2, nothing, jnp.zeros((high, holds), jnp.float32)
-    blocks = jax.lax.div(low, BLOCK_KEYS), jax.lax.div(jnp.maximum(end, 0) + (BLOCK_KEYS - 1), BLOCK_KEYS)
-    top, total, out = jax.lax.fori_loop(*blocks, block, state)
+    begin, past = jax.lax.div(low, BLOCK_KEYS), jax.lax.div(jnp.maximum(end, 0) + (BLOCK_KEYS - 1), BLOCK_KEYS)
+    top, total, out = jax.lax.fori_loop(begin, past, block, state)
     triton.store(out_refs[0], out, mask=within)
     for ref, column in zip(out_refs[1:], (top, total), strict=True):
         triton.store(ref, column, mask=line < length * repeats)

@@ -199,7 +199,7 @@ def _rules(query, key, sinks, mask, scale, precision, soft_cap) -> _Rules:
 
 def _numbers(rules: _Rules) -> int:
     """Returns what decides how many threads a program has: the sums that it holds."""
-    return rules.high * max(rules.holds, rules.wide) // 4
+    return rules.high * max(rules.holds, rules.wide) // 2
 
 
 def _marks(rules: _Rules, mask: Mask, batch: int, *, blocked: str) -> tuple[list[Array], list[pl.BlockSpec]]:

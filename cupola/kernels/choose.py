@@ -21,11 +21,15 @@ from cupola.kernels import measured
 XLA = "xla"
 GAIN = 0.95
 """What is chosen before XLA takes at most this share of its time: less of a gain may be chance."""
-_NAMED = jax.make_user_context(None)
+_NAMED = jax.make_user_context(())
+"""Pairs of an operation's name, "" for every other one, and what is asked of it."""
 
 
-def using(implementation: str | None) -> contextlib.AbstractContextManager[Any]:
+def using(implementation: str | None, *operations: "Operation") -> contextlib.AbstractContextManager[Any]:
     """Returns a context in which each operation that is not asked for an implementation is asked for this one.
+
+    Args:
+        operations: only these, and the others as outside; none: every one.
 
     It is of this thread, and part of what compiled functions are kept by: a function that was compiled outside is
     compiled anew inside, never mistaken. None: the choice is free again.
@@ -36,17 +40,20 @@ def using(implementation: str | None) -> contextlib.AbstractContextManager[Any]:
     Raises:
         Unsupported: inside, by an operation that has no such implementation or none that honours its arguments.
     """
-    return _NAMED(implementation)
+    named = (
+        dict(_NAMED.value) | {each.name: implementation for each in operations} if operations else {"": implementation}
+    )
+    return _NAMED(tuple(sorted(named.items())))
 
 
 def keeping(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function as it would be called here and now, for another thread to call: it keeps what `using` named."""
     named = _NAMED.value
-    if named is None:
+    if not named:
         return function
 
     def kept(*args: Any, **kwargs: Any) -> Any:
-        with using(named):
+        with _NAMED(named):
             return function(*args, **kwargs)
 
     return kept
@@ -115,7 +122,8 @@ class Operation:
         Raises:
             Unsupported: the named one is unknown or cannot honour the arguments; every reason is given.
         """
-        asked = _NAMED.value if asked is None else asked
+        named = dict(_NAMED.value)
+        asked = named.get(self.name, named.get("")) if asked is None else asked
         names = [i.name for i in self.implementations]
         if asked is not None and not any(i.answers(asked) for i in self.implementations):
             raise Unsupported(f"{self.name} has no implementation {asked!r}", remedy=did_you_mean(asked, names))

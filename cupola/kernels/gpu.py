@@ -54,7 +54,9 @@ def refused_formats(**formats: Any) -> list[str]:
     """Returns a reason for each dtype that kernels do not read, given by what has it."""
     names = " and ".join(each.name for each in FORMATS)
     return [
-        f"{what} is {np.dtype(dtype).name}, and it takes {names}" for what, dtype in formats.items() if dtype not in FORMATS
+        f"{what} is {np.dtype(dtype).name}, and it takes {names}"
+        for what, dtype in formats.items()
+        if dtype not in FORMATS
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cupola.core.dtype import BFLOAT16
-from cupola.kernels.choose import using
+from cupola.kernels.choose import Implementation, Operation, keeping, using
 
 DRAWS = 8
 KINDS = [None, "xla", "reference"]
@@ -63,6 +63,19 @@ def test_switching_every_operation_changes_no_result(implementation, run, allowe
 def test_fewer_digits_are_noticed(run, allowed, language):
     base, rounded = run("reference"), run("xla", model=language.model.replace("precision", BFLOAT16))
     assert all(far(a, b) > most for a, b, most in zip(rounded, base, allowed, strict=True))
+
+
+def test_one_operation_is_switched_alone_and_contexts_add_up():
+    fast, slow = (Implementation(name, lambda name=name: name) for name in ("fast", "slow"))
+    one, other = Operation("one", (fast, slow)), Operation("other", (fast, slow))
+    with using("slow", one):
+        assert (one(None), other(None), one("fast")) == ("slow", "fast", "fast")
+        with using("slow", other):
+            assert (one(None), other(None)) == ("slow", "slow")
+            assert keeping(lambda: one(None))() == "slow"
+        with using("fast"):
+            assert one(None) == "fast"
+    assert one(None) == "fast"
 
 
 def test_it_is_switched_at_all(run):

@@ -199,7 +199,7 @@ def _rules(query, key, sinks, mask, scale, precision, soft_cap) -> _Rules:
 
 def _numbers(rules: _Rules) -> int:
     """Returns what decides how many threads a program has: the sums that it holds."""
-    return rules.high * max(rules.holds, rules.wide) // 4
+    return rules.high * max(rules.holds, rules.wide) // 2
 
 
 def _marks(rules: _Rules, mask: Mask, batch: int, *, blocked: str) -> tuple[list[Array], list[pl.BlockSpec]]:
@@ -222,10 +222,10 @@ def _marks(rules: _Rules, mask: Mask, batch: int, *, blocked: str) -> tuple[list
 
 def _row(rules: _Rules, refs) -> tuple[_Row, list[Any]]:
     """Returns what is seen of a row, and the references that follow its own."""
-    start_ref, *refs = refs
-    prefix_ref, refs = (refs[0], refs[1:]) if rules.prefix else (None, refs)
-    query_ref, key_ref, refs = (refs[0], refs[1], refs[2:]) if rules.segments else (None, None, refs)
-    return _Row(start_ref[...], prefix_ref[...] if rules.prefix else None, query_ref, key_ref), list(refs)
+    start_ref, *others = refs
+    prefix = others.pop(0)[...] if rules.prefix else None
+    segments = (others.pop(0), others.pop(0)) if rules.segments else (None, None)
+    return _Row(start_ref[...], prefix, *segments), others
 
 
 def _segments(rules: _Rules, ref, places, most: int, at=None) -> Any:
@@ -258,7 +258,8 @@ def _seen(rules: _Rules, row: _Row, at, place, query_segments, key_segments):
 
 def _scores(rules: _Rules, products, seen):
     """Returns the scores, hidden ones at HIDDEN, and what a soft cap leaves of their gradient."""
-    scores, slope = products * rules.scale, 1.0
+    slope: Any = 1.0
+    scores = products * rules.scale
     if rules.soft_cap is not None:
         part = jnp.tanh(scores / rules.soft_cap)
         scores, slope = rules.soft_cap * part, 1 - part * part
@@ -295,8 +296,7 @@ def _query_blocks(rules: _Rules, row: _Row, first):
 
 
 def _forward_kernel(rules: _Rules, query_ref, key_ref, value_ref, *refs):
-    row, refs = _row(rules, refs)
-    sinks_ref, (out_ref, top_ref, total_ref) = (refs[0] if rules.sinks else None), refs[-3:]
+    row, (*sinks_ref, out_ref, top_ref, total_ref) = _row(rules, refs)
     first = pl.program_id(0) * rules.high
     at = first + jnp.arange(rules.high)
     query_segments = _segments(rules, row.query_segments, at, rules.queries)
@@ -317,9 +317,10 @@ def _forward_kernel(rules: _Rules, query_ref, key_ref, value_ref, *refs):
         return higher, total * shrink + jnp.sum(weights, 1), out
 
     nothing = jnp.zeros(rules.high, jnp.float32)
-    start = (nothing + HIDDEN / 2, nothing) if sinks_ref is None else (nothing + sinks_ref[...], nothing + 1)
-    blocks = _key_blocks(rules, row, first)
-    top, total, out = jax.lax.fori_loop(*blocks, block, (*start, jnp.zeros((rules.high, rules.holds), jnp.float32)))
+    start = (nothing + sinks_ref[0][...], nothing + 1) if sinks_ref else (nothing + HIDDEN / 2, nothing)
+    low, end = _key_blocks(rules, row, first)
+    state = *start, jnp.zeros((rules.high, rules.holds), jnp.float32)
+    top, total, out = jax.lax.fori_loop(low, end, block, state)
     out = out / jnp.where(total > 0, total, 1)[:, None]
     inside = (at < rules.queries)[:, None] & (jnp.arange(rules.holds) < rules.width)[None]
     triton.store(out_ref, out.astype(out_ref.dtype), mask=inside)
@@ -329,7 +330,7 @@ def _forward_kernel(rules: _Rules, query_ref, key_ref, value_ref, *refs):
 
 
 def _for_queries_kernel(rules: _Rules, query_ref, key_ref, value_ref, gradient_ref, *refs):
-    (*column_refs,), (row, (out_ref,)) = refs[:3], _row(rules, refs[3:])
+    column_refs, (row, (out_ref,)) = refs[:3], _row(rules, refs[3:])
     first = pl.program_id(0) * rules.high
     at = first + jnp.arange(rules.high)
     query_segments = _segments(rules, row.query_segments, at, rules.queries)
@@ -348,17 +349,20 @@ def _for_queries_kernel(rules: _Rules, query_ref, key_ref, value_ref, gradient_r
         return out + product(for_scores.astype(rules.compute), key)
 
     start = jnp.zeros((rules.high, rules.holds), jnp.float32)
-    out = rules.scale * jax.lax.fori_loop(*_key_blocks(rules, row, first), block, start)
+    low, end = _key_blocks(rules, row, first)
+    out = rules.scale * jax.lax.fori_loop(low, end, block, start)
     inside = (at < rules.queries)[:, None] & (jnp.arange(rules.holds) < rules.width)[None]
     triton.store(out_ref, out.astype(out_ref.dtype), mask=inside)
 
 
 def _for_keys_kernel(rules: _Rules, repeats: int, query_ref, key_ref, value_ref, gradient_ref, *refs):
-    (*column_refs,), (row, out_refs) = refs[:3], _row(rules, refs[3:])
+    column_refs, (row, out_refs) = refs[:3], _row(rules, refs[3:])
     first = pl.program_id(0) * rules.wide
     place = first + jnp.arange(rules.wide)
     key_segments = _segments(rules, row.key_segments, place, rules.keys)
     key, value = (_tile(rules, ref, key_segments) for ref in (key_ref, value_ref))
+
+    low, end = _query_blocks(rules, row, first)
 
     def head(number, sums):
         def block(index, sums):
@@ -377,7 +381,7 @@ def _for_keys_kernel(rules: _Rules, repeats: int, query_ref, key_ref, value_ref,
             for_scores = _for_scores(weights, product(value, given, (1, 1)), drift, slope)
             return for_key + product(for_scores.astype(rules.compute), query), for_value
 
-        return jax.lax.fori_loop(*_query_blocks(rules, row, first), block, sums)
+        return jax.lax.fori_loop(low, end, block, sums)
 
     nothing = jnp.zeros((rules.wide, rules.holds), jnp.float32)
     for_key, for_value = jax.lax.fori_loop(0, repeats, head, (nothing, nothing))

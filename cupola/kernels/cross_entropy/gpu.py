@@ -117,7 +117,8 @@ _loss.defvjp(_loss_forward, _loss_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _linear(x, head, targets, weights, class_weights, precision, objective):
-    tokens, matrix, rows = _tokens(x, head), *_operands(x, head, precision)
+    tokens = _tokens(x, head)
+    matrix, rows = _operands(x, head, precision)
 
     def chunk(_, inputs):
         x, target, weight = inputs
@@ -130,7 +131,8 @@ def _linear(x, head, targets, weights, class_weights, precision, objective):
 
 
 def _linear_forward(x, head, targets, weights, class_weights, precision, objective):
-    tokens, matrix, rows = _tokens(x, head), *_operands(x, head, precision)
+    tokens = _tokens(x, head)
+    matrix, rows = _operands(x, head, precision)
 
     def chunk(for_head, inputs):
         x, target, weight = inputs
@@ -162,7 +164,8 @@ def _log_probs(x, head, targets, precision, soft_cap):
 
 
 def _log_probs_forward(x, head, targets, precision, soft_cap):
-    tokens, matrix, rows = _tokens(x, head), *_operands(x, head, precision)
+    tokens = _tokens(x, head)
+    matrix, rows = _operands(x, head, precision)
 
     def chunk(_, inputs):
         x, target = inputs
@@ -176,7 +179,8 @@ def _log_probs_forward(x, head, targets, precision, soft_cap):
 
 def _log_probs_backward(precision, soft_cap, kept, gradient):
     x, head, targets, top, total = kept
-    tokens, matrix, rows = _tokens(x, head), *_operands(x, head, precision)
+    tokens = _tokens(x, head)
+    matrix, rows = _operands(x, head, precision)
 
     def chunk(for_head, inputs):
         x, target, given, top, total = inputs

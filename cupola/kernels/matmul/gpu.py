@@ -60,9 +60,7 @@ def dot_experts(
     return _experts(rows, matrices, sizes.astype(jnp.int32)).astype(precision.output)
 
 
-def refuses_experts(
-    x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision
-) -> list[str]:
+def refuses_experts(x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision) -> list[str]:
     """Returns why the kernel cannot multiply so."""
     if not isinstance(weight, jax.Array):
         return [f"the weights are kept as {type(weight).__name__}, and it takes an array"]
@@ -126,8 +124,9 @@ def _grouped_kernel(sizes, bits, zero, compute, x_ref, codes_ref, scales_ref, *r
         for at, part in parts:
             matrix = (part - zero).astype(jnp.float32) * scales
             matrix = matrix + offsets[0] if offsets else matrix
-            cells = jnp.broadcast_to(jnp.arange(high)[:, None], (high, BLOCK_BYTES)), jnp.broadcast_to(
-                at[None], (high, BLOCK_BYTES)
+            cells = (
+                jnp.broadcast_to(jnp.arange(high)[:, None], (high, BLOCK_BYTES)),
+                jnp.broadcast_to(at[None], (high, BLOCK_BYTES)),
             )
             x = triton.load(x_ref.at[cells], mask=known[0] & inside, other=0)
             out = out + product(x.astype(compute), matrix.astype(compute), (1, 1))
@@ -215,8 +214,8 @@ def _by_group_kernel(inputs, outputs, block, turned, expert_ref, begins_ref, unt
         return out + product(x, matrix)
 
     start = jnp.zeros((high, across), jnp.float32)
-    # A block of no rows has nothing to sum.
-    turns = jnp.where(first < until_ref[...], pl.cdiv(inputs, BLOCK_INPUTS), 0)
+    # A block of no rows has nothing to sum. (Triton's lowering makes bits of the numbers of `where(c, 8, 0)`.)
+    turns = pl.cdiv(inputs, BLOCK_INPUTS) * (first < until_ref[...]).astype(jnp.int32)
     triton.store(out_ref.at[rows, columns], jax.lax.fori_loop(0, turns, step, start), mask=known & there[None])
 
 

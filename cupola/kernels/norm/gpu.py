@@ -133,25 +133,23 @@ def _cut(x: Float[Array, "*N D"]) -> tuple[int, int, tuple[int, int]]:
 
 
 def _forward_kernel(adds, centred, sizes, epsilon, casting, *refs):
-    (rows, width), (x_ref, *refs) = sizes, refs
+    (rows, width), (x_ref, *others) = sizes, refs
     high, wide = x_ref.shape
     within = (jnp.arange(wide) < width)[None]
     inside = within & ((pl.program_id(0) * high + jnp.arange(high)) < rows)[:, None]
     x = triton.load(x_ref, mask=inside, other=0)
     if adds:
-        residual_ref, *refs = refs
-        x = x + triton.load(residual_ref, mask=inside, other=0)
-    scale_ref, *refs = refs
+        x = x + triton.load(others.pop(0), mask=inside, other=0)
+    scale_ref = others.pop(0)
     unit, _ = _unit(x.astype(jnp.float32), inside, width, epsilon, centred)
     if casting is Casting.LLAMA:
         unit = unit.astype(x.dtype).astype(jnp.float32)
     out = unit * triton.load(scale_ref, mask=within[0], other=0)[None]
     if centred:
-        offset_ref, *refs = refs
-        out = out + triton.load(offset_ref, mask=within[0], other=0)[None]
-    triton.store(refs[0], out.astype(x.dtype), mask=inside)
+        out = out + triton.load(others.pop(0), mask=within[0], other=0)[None]
+    triton.store(others.pop(0), out.astype(x.dtype), mask=inside)
     if adds:
-        triton.store(refs[1], x, mask=inside)
+        triton.store(others.pop(0), x, mask=inside)
 
 
 def _unit(x: Float[Array, "R W"], inside, width: int, epsilon: float, centred: bool):
@@ -190,9 +188,9 @@ def _backward(epsilon, casting, kept, gradients):
 
 
 def _backward_kernel(adds, centred, sizes, epsilon, casting, *refs):
-    (rows, width, high, turns), (x_ref, gradient_ref, *refs) = sizes, refs
-    besides_ref, refs = (refs[0], refs[1:]) if adds else (None, refs)
-    scale_ref, out_ref, *sum_refs = refs
+    (rows, width, high, turns), (x_ref, gradient_ref, *others) = sizes, refs
+    besides_refs = [others.pop(0)] if adds else []
+    scale_ref, out_ref, *sum_refs = others
     within = (jnp.arange(x_ref.shape[1]) < width)[None]
     scale = triton.load(scale_ref, mask=within[0], other=0)[None]
     first = pl.program_id(0) * (high * turns)
@@ -209,8 +207,8 @@ def _backward_kernel(adds, centred, sizes, epsilon, casting, *refs):
         if centred:
             out = out - jnp.sum(by, 1, keepdims=True) / width
         out = out * inverse
-        if adds:
-            out = out + triton.load(besides_ref.at[at], mask=inside, other=0).astype(jnp.float32)
+        for ref in besides_refs:
+            out = out + triton.load(ref.at[at], mask=inside, other=0).astype(jnp.float32)
         triton.store(out_ref.at[at], out.astype(out_ref.dtype), mask=inside)
         if casting is Casting.LLAMA:
             unit = unit.astype(x.dtype).astype(jnp.float32)

@@ -79,7 +79,9 @@ def paged_attend(
         outputs=[pl.BlockSpec((None, None, high, holds), lambda i, j, n: (n, j, i, 0)), column, column],
         numbers=BLOCK_KEYS * holds // 4,
     )
-    return _joined(out, top, total).reshape(asked.shape).transpose(0, 2, 1, 3, 4).reshape(query.shape).astype(query.dtype)
+    return (
+        _joined(out, top, total).reshape(asked.shape).transpose(0, 2, 1, 3, 4).reshape(query.shape).astype(query.dtype)
+    )
 
 
 def _joined(
@@ -110,7 +112,9 @@ def _kernel(sizes, window, scale, compute, query_ref, keys_ref, values_ref, tabl
         inside = (place >= low) & (place < end)
         held = jax.lax.div(place, jnp.full_like(place, size))
         page = triton.load(table_ref.at[held], mask=inside, other=0)
-        key = _gathered(keys_ref, compute, page[None], number[:, None], (place - held * size)[None], inside[None], width)
+        key = _gathered(
+            keys_ref, compute, page[None], number[:, None], (place - held * size)[None], inside[None], width
+        )
         behind = at[:, None] - place[None]
         seen = inside[None] & (behind >= 0)
         seen = seen if window is None else seen & (behind < window)
@@ -125,8 +129,8 @@ def _kernel(sizes, window, scale, compute, query_ref, keys_ref, values_ref, tabl
 
     nothing = jnp.zeros(high, jnp.float32)
     state = nothing + HIDDEN / 2, nothing, jnp.zeros((high, holds), jnp.float32)
-    blocks = jax.lax.div(low, BLOCK_KEYS), jax.lax.div(jnp.maximum(end, 0) + (BLOCK_KEYS - 1), BLOCK_KEYS)
-    top, total, out = jax.lax.fori_loop(*blocks, block, state)
+    begin, past = jax.lax.div(low, BLOCK_KEYS), jax.lax.div(jnp.maximum(end, 0) + (BLOCK_KEYS - 1), BLOCK_KEYS)
+    top, total, out = jax.lax.fori_loop(begin, past, block, state)
     triton.store(out_refs[0], out, mask=within)
     for ref, column in zip(out_refs[1:], (top, total), strict=True):
         triton.store(ref, column, mask=line < length * repeats)

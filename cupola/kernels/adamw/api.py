@@ -4,6 +4,7 @@ Not here: schedules, which leaves decay, what is done about a norm that is not f
 Source: Loshchilov and Hutter 2019, arXiv 1711.05101 (with the decay multiplied by the rate).
 """
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cupola.kernels.adamw import cpu, reference
@@ -62,6 +63,7 @@ def adamw(
     Numerics: all in float32; parameters are rounded to their own dtype at the end. The same bits for any number of
         threads, and for any split over devices.
     """
+    scale = jnp.asarray(scale, jnp.float32)
     return ADAMW(implementation, params, gradients, means, squares, rule, rate, count, scale)
 
 
@@ -72,6 +74,6 @@ def global_norm(arrays: Leaves, *, implementation: str | None = None) -> Float[A
         Unsupported: an implementation was named that does not exist or cannot honour the arguments.
 
     Cost: the arrays are read once.
-    Numerics: squares and sums in float32; the same bits for any number of threads.
+    Numerics: squares in float32, natively summed in float64 after a thousand; the same bits for any number of threads.
     """
     return GLOBAL_NORM(implementation, arrays)

@@ -10,6 +10,8 @@ namespace {
 using namespace cupola::rows;
 
 constexpr int64_t kPiece = 1 << 15;
+// Numbers whose squares are added in float32, before the sum goes on in float64.
+constexpr int64_t kChain = 1 << 10;
 
 #if CUPOLA_LEVEL >= 2
 inline Floats root(Floats x) { return _mm512_maskz_sqrt_ps(__mmask16(-1), x); }
@@ -90,24 +92,26 @@ ffi::Error squares(ffi::ThreadPool pool, ffi::RemainingArgs given, ffi::Remainin
     in.push_back(*given.get<ffi::AnyBuffer>(leaf));
     cut(leaf, int64_t(in[leaf].element_count()), pieces);
   }
-  std::vector<float> sums(pieces.size());
+  std::vector<double> sums(pieces.size());
   std::atomic<bool> known{true};
   parallel(pool, int64_t(pieces.size()), [&](int64_t each) {
     const auto [leaf, start, count] = pieces[size_t(each)];
     const bool taken = with_type(in[leaf].element_type(), [&, leaf = leaf, start = start, count = count](auto type) {
       const auto* from = static_cast<const decltype(type)*>(in[leaf].untyped_data()) + start;
-      Sum sum;
-      over(count, [&](int64_t i, auto few) {
-        const Floats x = load(from + i, few);
-        Floats& part = sum.part[i / kLanes % 4];
-        part = multiply_add(x, x, part);
-      });
-      sums[size_t(each)] = sum.total();
+      for (int64_t at = 0; at < count; at += kChain) {
+        Sum sum;
+        over(std::min(kChain, count - at), [&](int64_t i, auto few) {
+          const Floats x = load(from + at + i, few);
+          Floats& part = sum.part[i / kLanes % 4];
+          part = multiply_add(x, x, part);
+        });
+        sums[size_t(each)] += double(sum.total());
+      }
     });
     if (!taken) known = false;
   });
   std::vector<double> totals(in.size());
-  for (size_t each = 0; each < pieces.size(); ++each) totals[pieces[each].leaf] += double(sums[each]);
+  for (size_t each = 0; each < pieces.size(); ++each) totals[pieces[each].leaf] += sums[each];
   for (size_t leaf = 0; leaf < in.size(); ++leaf)
     *(*out.get<ffi::AnyBuffer>(leaf))->typed_data<float>() = float(totals[leaf]);
   return known ? ffi::Error::Success() : no_such_type();

@@ -1,5 +1,6 @@
 // Products of matrices with packed weights.
 #include "matmul/dense.h"
+#include "matmul/group_tiles.h"
 #include "matmul/groups.h"
 #include "matmul/panel.h"
 #include "matmul/tiles.h"
@@ -7,26 +8,51 @@
 namespace cupola::matmul {
 namespace {
 
-constexpr int64_t kSmall = 1 << 18;  // Products of fewer numbers are not worth a second thread.
+constexpr int64_t kSmall = 1 << 18;  // Products of fewer numbers are not worth a second thread,
+constexpr int64_t kFew = 1 << 16;    // and fewer numbers are not to be written.
 
-// Writes rows as they are multiplied: in the dtype of the products, padded with zeros.
+// Blocks of columns that a thread takes at a time: some times as many takings as threads, so that all end together.
+int64_t blocks_at_once(ffi::ThreadPool& pool, int64_t blocks, int64_t numbers, int64_t least) {
+  if (numbers < kSmall) return std::max<int64_t>(blocks, 1);
+  return std::max(least, std::min<int64_t>(8, blocks / (6 * pool.num_threads())) / least * least);
+}
+
+// Writes a row as it is multiplied: in the dtype of the products, padded with zeros, kDepth numbers every `step`.
 template <typename From, typename To>
-void prepare(const From* from, int64_t inputs, To* to, int64_t depth, bool rounded) {
-  const auto wide = [&](int64_t i) {
-    if constexpr (sizeof(From) == 2) return widen(from[i]);
-    else return from[i];
+void prepare(const From* __restrict from, int64_t inputs, To* __restrict to, int64_t depth, int64_t step, bool rounded) {
+  const auto one = [&](From x) {
+    float wide;
+    if constexpr (sizeof(From) == 2) wide = widen(x);
+    else wide = x;
+    if constexpr (sizeof(To) == 2) return narrow(wide);
+    else return rounded ? widen(narrow(wide)) : wide;
   };
-  if constexpr (sizeof(To) == 2) {
-    if constexpr (sizeof(From) == 2)
-      std::memcpy(to, from, size_t(inputs) * 2);
+  for (int64_t k = 0; k < depth; k += kDepth, from += kDepth, to += step) {
+    const int64_t count = std::min(kDepth, std::max<int64_t>(inputs - k, 0));
+    if (count == kDepth)
+      for (int64_t i = 0; i < kDepth; ++i) to[i] = one(from[i]);
     else
-      for (int64_t i = 0; i < inputs; ++i) to[i] = narrow(from[i]);
-  } else if (rounded) {
-    for (int64_t i = 0; i < inputs; ++i) to[i] = widen(narrow(wide(i)));
-  } else {
-    for (int64_t i = 0; i < inputs; ++i) to[i] = wide(i);
+      for (int64_t i = 0; i < kDepth; ++i) to[i] = i < count ? one(from[i]) : To(0);
   }
-  std::memset(static_cast<void*>(to + inputs), 0, size_t(depth - inputs) * sizeof(To));
+}
+
+// Where a row stands among those of its matrix that are multiplied together: 16 rows of a tile, or each for itself.
+template <typename Number>
+void prepare_row(const ffi::AnyBuffer& x, int64_t r, int64_t inputs, Number* held, int64_t depth, const int64_t* first,
+                 int64_t matrices, bool rounded) {
+  Number* to = held + r * depth;
+  int64_t step = kDepth;
+  if constexpr (CUPOLA_LEVEL >= 4 && sizeof(Number) == 2) {
+    const int64_t* start = std::upper_bound(first, first + matrices + 1, r) - 1;
+    if (start == first + matrices) return;
+    const int64_t within = (r - *start) % 16, top = r - within;
+    step = kDepth * std::min<int64_t>(16, start[1] - top);
+    to = held + top * depth + within * kDepth;
+  }
+  if (x.element_type() == ffi::DataType::BF16)
+    prepare(as_bfloat16(x.untyped_data()) + r * inputs, inputs, to, depth, step, rounded);
+  else
+    prepare(static_cast<const float*>(x.untyped_data()) + r * inputs, inputs, to, depth, step, rounded);
 }
 
 // The first sizes[0] rows are multiplied by the first matrix, and so on; rows beyond give zeros.
@@ -34,23 +60,19 @@ template <typename Number, typename Multiply>
 void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const bfloat16* weight, const int32_t* sizes,
                   int64_t matrices, int64_t rows, int64_t inputs, int64_t depth, int64_t columns, Number* held,
                   float* out, bool rounded, const Multiply& multiply) {
-  const int64_t blocks = (columns + kColumns - 1) / kColumns, share = rows * depth >= kSmall ? 8 : rows;
-  const auto convert = [&](int64_t piece) {
-    for (int64_t r = piece * share; r < std::min(rows, (piece + 1) * share); ++r) {
-      if (x.element_type() == ffi::DataType::BF16)
-        prepare(as_bfloat16(x.untyped_data()) + r * inputs, inputs, held + r * depth, depth, rounded);
-      else
-        prepare(static_cast<const float*>(x.untyped_data()) + r * inputs, inputs, held + r * depth, depth, rounded);
-    }
-  };
-  if (rows) parallel(pool, (rows + share - 1) / share, convert);
+  const int64_t blocks = (columns + kColumns - 1) / kColumns, share = rows * depth >= kFew ? 8 : rows;
   std::unique_ptr<int64_t[]> first(new int64_t[size_t(matrices) + 1]());
   for (int64_t e = 0; e < matrices; ++e) {
     first[size_t(e) + 1] = std::min(rows, first[size_t(e)] + std::max<int64_t>(sizes[e], 0));
   }
+  if (rows)
+    parallel(pool, (rows + share - 1) / share, [&](int64_t piece) {
+      for (int64_t r = piece * share; r < std::min(rows, (piece + 1) * share); ++r)
+        prepare_row(x, r, inputs, held, depth, first.get(), matrices, rounded);
+    });
   const int64_t left = rows - first[size_t(matrices)];
   std::memset(out + (rows - left) * columns, 0, size_t(left * columns) * sizeof(float));
-  const int64_t at_once = std::max<int64_t>(rows * depth * columns < kSmall ? blocks : 8, 1);
+  const int64_t at_once = blocks_at_once(pool, blocks, rows * depth * columns, CUPOLA_LEVEL >= 4 ? 2 : 4);
   const int64_t pieces = (blocks + at_once - 1) / at_once;
   parallel(pool, matrices * pieces, [&](int64_t piece) {
     const int64_t e = piece / pieces, b = piece % pieces * at_once, start = first[size_t(e)];
@@ -71,7 +93,7 @@ ffi::Error dot_packed(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::B
   const int64_t matrices = shape[0], depth = 2 * shape[2];
   if (inputs > depth || depth % kDepth || columns > shape[1] * kColumns)
     return ffi::Error::InvalidArgument("a packed weight of another shape");
-  if (sizes.element_count() != matrices) return ffi::Error::InvalidArgument("not one size for each matrix");
+  if (int64_t(sizes.element_count()) != matrices) return ffi::Error::InvalidArgument("not one size for each matrix");
   const bfloat16* from = as_bfloat16(weight.untyped_data());
   const auto run = [&](auto* kept, const auto& multiply) {
     multiply_all(pool, x, from, sizes.typed_data(), matrices, rows, inputs, depth, columns, kept, out->typed_data(), rounded,
@@ -94,8 +116,8 @@ ffi::Error dot_packed(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::B
 template <int Bits, typename Scale>
 void multiply_grouped(ffi::ThreadPool& pool, const GroupTask<Scale>& task) {
   const int64_t blocks = (task.columns + kColumns - 1) / kColumns, groups = task.inputs / task.group;
-  const int64_t at_once = task.count * task.inputs * task.columns < kSmall ? blocks : 8;
-  parallel(pool, at_once ? (blocks + at_once - 1) / at_once : 0, [&](int64_t piece) {
+  const int64_t at_once = blocks_at_once(pool, blocks, task.count * task.inputs * task.columns, 4);
+  parallel(pool, (blocks + at_once - 1) / at_once, [&](int64_t piece) {
     const int64_t b = piece * at_once;
     GroupTask<Scale> part = task;
     part.codes += b * kColumns * task.inputs * Bits / 8;
@@ -103,7 +125,11 @@ void multiply_grouped(ffi::ThreadPool& pool, const GroupTask<Scale>& task) {
     if (part.offsets) part.offsets += b * groups * kColumns;
     part.out += b * kColumns;
     part.columns -= b * kColumns;
+#if CUPOLA_LEVEL >= 4
+    multiply_group_tiles<Bits>(part, std::min(at_once, blocks - b));
+#else
     multiply_groups<Bits>(part, std::min(at_once, blocks - b));
+#endif
   });
 }
 
@@ -119,7 +145,7 @@ ffi::Error dot_grouped(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::
       codes.dimensions()[1] * 32 != inputs * bits || (offset && offsets.element_type() != scales.element_type()))
     return ffi::Error::InvalidArgument("packed groups of another shape");
   auto* kept = static_cast<Quads::Number*>(held->untyped_data());
-  const int64_t share = rows * inputs >= kSmall ? 8 : rows;
+  const int64_t share = rows * inputs >= kFew ? 8 : rows;
   if (rows)
     parallel(pool, (rows + share - 1) / share, [&](int64_t piece) {
       for (int64_t r = piece * share; r < std::min(rows, (piece + 1) * share); ++r) {

@@ -168,7 +168,8 @@ void group_blocks(GroupTask<Scale> task, int64_t blocks) {
     blocks -= count;
   };
   for (; blocks >= B; next(B)) group_rows<Bits, R, B>(task);
-  for (; blocks; next(1)) group_rows<Bits, R, 1>(task);
+  if constexpr (B > 1)
+    if (blocks) group_blocks<Bits, R, B / 2>(task, blocks);
 }
 
 // As many rows and blocks at a time as there are registers for.
@@ -182,26 +183,44 @@ void multiply_groups(const GroupTask<Scale>& task, int64_t blocks) {
 }
 
 // Writes a row's groups as whole numbers from -127 to 127. A group with a number that is not finite is not either.
+// Written so that the compiler makes vectors of it: sizes are compared as whole numbers, which order as floats do.
 template <typename From>
-void quantize(const From* from, int64_t inputs, int64_t group, Quads::Number* x, float* scales, int32_t* sums) {
+void quantize(const From* __restrict from, int64_t inputs, int64_t group, Quads::Number* __restrict x, float* scales,
+              int32_t* sums) {
+  constexpr uint32_t kInfinite = 0x7f800000;
+  const auto bits = [](From number) {
+    uint32_t out;
+    if constexpr (sizeof(From) == 2) out = uint32_t{number} << 16;
+    else std::memcpy(&out, &number, sizeof out);
+    return out;
+  };
   for (int64_t g = 0; g < inputs / group; ++g, from += group, x += group) {
-    float top = 0, bad = 0;
-    const auto at = [&](int64_t i) {
-      if constexpr (sizeof(From) == 2) return widen(from[i]);
-      else return from[i];
-    };
-    for (int64_t i = 0; i < group; ++i) {
-      top = std::max(top, std::fabs(at(i)));
-      bad += at(i) * 0;
-    }
-    const bool finite = bad == 0;
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < group; ++i) largest = std::max(largest, bits(from[i]) & 0x7fffffff);
+    const bool finite = largest < kInfinite;
+    float top;
+    std::memcpy(&top, &largest, sizeof top);
     const float inverse = top > 0 && finite ? 127 / top : 0;
     int32_t sum = 0;
-    for (int64_t i = 0; i < group; ++i) {
-      const float scaled = finite ? at(i) * inverse : 0;
-      const int32_t whole = int32_t(std::nearbyint(std::min(127.f, std::max(-127.f, scaled))));
-      x[i / 4 * 4 + Quads::kPlace[i % 4]] = Quads::Number(whole);
-      sum += whole;
+    const auto whole = [&](int64_t i) {
+      const uint32_t held = finite ? bits(from[i]) : 0;
+      float wide;
+      std::memcpy(&wide, &held, sizeof wide);
+      return int32_t(std::nearbyint(std::min(127.f, std::max(-127.f, wide * inverse))));
+    };
+    if constexpr (sizeof(Quads::Number) == 1) {
+      for (int64_t i = 0; i < group; ++i) {
+        const int32_t held = whole(i);
+        x[i] = Quads::Number(held);
+        sum += held;
+      }
+    } else {
+      for (int64_t i = 0; i < group; i += 4)
+        for (int64_t j = 0; j < 4; ++j) {
+          const int32_t held = whole(i + j);
+          x[i + Quads::kPlace[j]] = Quads::Number(held);
+          sum += held;
+        }
     }
     scales[g] = finite ? top / 127 : std::numeric_limits<float>::quiet_NaN();
     sums[g] = sum;

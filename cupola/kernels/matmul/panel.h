@@ -154,7 +154,7 @@ void all_rows(Task<typename How::Number> task) {
     if (task.rows) all_rows<How, R / 2, B>(task);
 }
 
-// All rows with all blocks, B at a time, then one at a time.
+// All rows with all blocks, B at a time, then half as many, ...
 template <typename How, int R, int B>
 void all_blocks(Task<typename How::Number> task, int64_t blocks) {
   const int64_t block = task.depth * kColumns;
@@ -165,7 +165,8 @@ void all_blocks(Task<typename How::Number> task, int64_t blocks) {
     blocks -= count;
   };
   for (; blocks >= B; next(B)) all_rows<How, R, B>(task);
-  for (; blocks; next(1)) all_rows<How, R, 1>(task);
+  if constexpr (B > 1)
+    if (blocks) all_blocks<How, R, B / 2>(task, blocks);
 }
 
 // As many rows and blocks at a time as there are registers for.

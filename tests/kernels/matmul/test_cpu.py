@@ -28,11 +28,12 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng([seed, *shape]).normal(size=shape), jnp.float32)
 
 
-def groups(inputs, outputs, bits, group=16):
+def groups(inputs, outputs, bits, group=16, zero=None, offset=True):
     draw = np.random.default_rng(bits)
     codes = jnp.asarray(draw.integers(0, 256, (outputs, inputs * bits // 8)), jnp.uint8)
     scales, offsets = (jnp.asarray(draw.normal(size=(outputs, inputs // group)), jnp.float16) for _ in range(2))
-    return pack_groups(Grouped(codes, scales, offsets, shape=(inputs, outputs), bits=bits, zero=2 ** (bits - 1)))
+    how = {"shape": (inputs, outputs), "bits": bits, "zero": 2 ** (bits - 1) if zero is None else zero}
+    return pack_groups(Grouped(codes, scales, offsets if offset else None, **how))
 
 
 def forms(inputs=96, outputs=150):
@@ -59,17 +60,28 @@ def test_a_rows_bits_are_the_same_whatever_rows_come_with_it(native, form, polic
             np.testing.assert_array_equal(run(x[start : start + rows], weight), whole[start : start + rows])
 
 
-@pytest.mark.parametrize("rows", [1, 40, 200])
+@pytest.mark.parametrize("rows", [1, 40, 1060])
 @every_level
 def test_products_that_are_split_among_threads_and_caches_are_whole(native, rows):
     """Wide and deep enough for every way that the work is cut."""
-    x, matrix = normal(rows, 1100), normal(1100, 333, seed=1).astype(jnp.bfloat16).astype(jnp.float32)
+    x, matrix = normal(rows, 1600), normal(1600, 333, seed=1).astype(jnp.bfloat16).astype(jnp.float32)
     for precision in POLICIES.values():
         given = x.astype(precision.compute).astype(jnp.float32)
         exact = np.float64(given) @ np.float64(matrix)
         far = np.abs(dot(x, Packed.pack(matrix), precision, implementation=native) - exact).max()
         plain = np.abs(dot(given, matrix, FLOAT32, implementation="reference") - exact).max()
         assert far <= 2 * plain + np.finfo(np.float32).eps * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("group", [8, 16, 32, 40, 64, 96, 128])
+@every_level
+def test_groups_of_every_size_have_the_bits_of_every_level(native, group):
+    """With groups that fill a part of a tile, one, several or none, and codes less their zero in 8 bits and in more."""
+    x, least = normal(33, 4 * group), f"cpu/{next(iter(Level)).value}"
+    for bits, zero, offset in ((4, 8, True), (4, 0, False), (8, 128, False), (8, 0, True)):
+        weight = groups(4 * group, 50, bits, group, zero, offset)
+        ours, same = (dot(x, weight, BFLOAT16, implementation=name) for name in (native, least))
+        np.testing.assert_array_equal(ours, same)
 
 
 @pytest.mark.parametrize("form", forms())
@@ -147,9 +159,14 @@ def test_experts_pass_gradients_to_the_activations(native):
     x, weight, sizes = normal(7, 40), Packed.pack(normal(2, 40, 6, seed=1), 1, 1), jnp.asarray([3, 2])
     given = normal(7, 6, seed=2)
     (ours,) = jax.vjp(lambda x: dot_experts(x, weight, sizes, FLOAT32, implementation=native), x)[1](given)
-    matrices = np.float64(dense(weight))
-    exact = np.concatenate([given[:3] @ matrices[0].T, given[3:5] @ matrices[1].T, np.zeros((2, 40))])
-    assert np.abs(ours - exact).max() <= 8 * np.finfo(np.float32).eps * np.abs(exact).max()
+
+    def plainly(dtype):
+        g, first, second = np.asarray(given, dtype), *np.asarray(dense(weight), dtype)
+        return np.concatenate([g[:3] @ first.T, g[3:5] @ second.T, np.zeros((2, 40), dtype)])
+
+    exact = plainly(np.float64)
+    plain = np.abs(plainly(np.float32) - exact).max()
+    assert np.abs(ours - exact).max() <= 2 * plain + np.finfo(np.float32).eps * np.abs(exact).max()
 
 
 @every_level

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import jax
 import typer
-from rich.table import Table
 
-from cupola.command.options import CONSOLE, begin, say
+from cupola.command.options import begin, say
 from cupola.core.errors import ConfigError, Unsupported
 from cupola.kernels import measured, tune
 from cupola.kernels.choose import Choice
@@ -25,15 +24,19 @@ Name = Annotated[str, typer.Argument(metavar="OPERATION", help="Such as dot; `cu
 
 @app.command("list")
 def list_operations() -> None:
-    """Lists every operation, its implementations, and which is chosen here."""
-    table = Table("operation", "call", "chosen here", "the others")
+    """Lists every operation and kind of call, a line each, and which implementation is chosen here."""
+    say(f"{'operation':21}{'weights':13}{'chosen here':17}{'time':>11}  others that can")
+    lines: dict[str, None] = {}  # Kinds of call that read alike are one line.
     for operation in OPERATIONS.values():
-        for number, example in enumerate(examples_of(operation.name)):
+        for example in examples_of(operation.name):
             choice = _choice(example, FLOATS[0], example.sizes({}))
-            others = [v for v in choice.verdicts if v.implementation is not choice.chosen]
-            told = "\n".join(f"{v.implementation.name}: {_told(v)}" for v in others)
-            table.add_row(operation.name if not number else "", _kind_of(example), _chosen(choice), told)
-    CONSOLE.print(table)
+            chosen = next((v for v in choice.verdicts if v.implementation is choice.chosen), None)
+            seconds = _milli(chosen.seconds) if chosen and chosen.seconds is not None else "-"
+            others = sum(1 for v in choice.verdicts if not v.reasons and v is not chosen)
+            lines[f"{operation.name:21}{_forms_of(example):13}{_chosen(choice):17}{seconds:>11}  {others}"] = None
+    for line in lines:
+        say(line)
+    say("Why: cupola kernels explain OPERATION")
 
 
 @app.command("explain")
@@ -53,9 +56,9 @@ def explain(
         full = example.sizes(sizes)
         choice = _choice(example, dtype, full)
         say(f"{operation} {' '.join(f'{k}={v}' for k, v in full.items())}: {_call(example, dtype, full).kind}")
-        for verdict in choice.verdicts:
-            mark = "*" if verdict.implementation is choice.chosen else " "
-            say(f"  {mark} {verdict.implementation.name:20} {_told(verdict)}")
+        for names, told in _entries(choice):
+            mark = "*" if choice.chosen and choice.chosen.name in names else " "
+            say(f"  {mark} {_named(names):20} {told}")
         if choice.nearest is None:
             say("    nothing like it was measured: the first that can is chosen. To measure: cupola kernels tune")
         else:
@@ -145,8 +148,24 @@ def _call(example: Example, dtype: str, sizes: dict[str, int]) -> measured.Call:
     return _abstractly(example, dtype, sizes, measured.call_of)
 
 
-def _kind_of(example: Example) -> str:
-    return _call(example, FLOATS[0], example.sizes({})).kind
+def _forms_of(example: Example) -> str:
+    """Returns the forms of the weights of a call, which stand among its dtypes as class names."""
+    return " ".join(word for word in _call(example, FLOATS[0], example.sizes({})).kind.split() if word[0].isupper())
+
+
+def _entries(choice: Choice) -> list[tuple[tuple[str, ...], str]]:
+    """Returns what is told of each implementation; those that are refused for the same reasons are one entry."""
+    entries: dict[tuple[str, str], list[str]] = {}
+    for verdict in choice.verdicts:
+        name = verdict.implementation.name
+        alone = name if not verdict.reasons else name.split("/")[0]
+        entries.setdefault((alone, _told(verdict)), []).append(name)
+    return [(tuple(names), told) for (_, told), names in entries.items()]
+
+
+def _named(names: tuple[str, ...]) -> str:
+    """Returns one name; of several, what they have in common."""
+    return names[0] if len(names) == 1 else names[0].split("/")[0]
 
 
 def _chosen(choice: Choice) -> str:

@@ -20,11 +20,26 @@ def own(tmp_path, monkeypatch):
     library.find.cache_clear()
 
 
-def test_every_operation_is_listed(cupola):
+def test_every_operation_is_listed_in_short_lines(cupola):
     ended = cupola("kernels", "list")
     assert ended.code == 0
-    assert [name for name in OPERATIONS if name[:12] not in ended.out] == []
-    assert "reference" in ended.out
+    _, *lines, last = ended.out.splitlines()
+    assert len(set(lines)) == len(lines)
+    assert {line.split()[0] for line in lines} == set(OPERATIONS)
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert "Tracer" not in ended.out
+    assert "explain" in last
+
+
+def test_levels_that_are_refused_for_the_same_reason_are_one_entry(cupola, own, monkeypatch):
+    monkeypatch.setattr(library, "INSTALLED", own)
+    ended = cupola("kernels", "explain", "dot", "M=2", "K=8", "F=8")
+    assert (
+        ended.out.count("\n    cpu                  the native library was not built.")
+        == ended.out.count("\ndot M") + 1
+    )
+    assert "cpu/" not in ended.out
+    assert "Tracer" not in ended.out
 
 
 def test_a_choice_is_explained(cupola, own):

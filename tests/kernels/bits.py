@@ -1,4 +1,6 @@
-"""Prints what every native implementation gives for every case, as one line of digits each: the bits of its results.
+"""Prints what native implementations give for the cases, as one line of digits each: the bits of their results.
+
+The highest level is given every case, the lower ones those of the quick suite.
 
 python bits.py 1     computes on one core
 """
@@ -18,6 +20,7 @@ import jax
 import numpy as np
 from cases import CASES
 from judge import POLICIES, pull
+from matrix import LOWER, QUICK
 
 from cupola.kernels.adamw.cpu import global_norm
 from cupola.kernels.native.library import find
@@ -39,7 +42,8 @@ def lines():
         yield f"norm of a tree {level.value} {digits(jax.jit(partial(global_norm, level=level))([rows, rows[0]]))}"
     for case in CASES:
         for each in case.operation.implementations:
-            for name, policy in POLICIES.items() if each.name.startswith("cpu") else ():
+            asked = each.name.startswith("cpu") and (each.name not in LOWER or case in QUICK)
+            for name, policy in POLICIES.items() if asked else ():
                 given = case.given()[name]
                 if not each.refuses(*case.arguments(given, policy)):
                     ones = jax.eval_shape(case.call(each.function, policy), *given)

@@ -15,17 +15,19 @@ QUICK = {*TYPICAL, *CASES[::3]}
 LOWER = [f"cpu/{level.value}" for level in find().libraries][:-1]
 
 
-def pairs(cases, slow=()):
+def pairs(cases, slow=(), without=()):
     """Returns each case with each implementation of its operation that honours it in some format.
 
     Args:
         slow: implementations that are slow beside the rule.
+        without: implementations that are left out.
     """
     return [
         pytest.param(case, implementation, id=f"{case}-{implementation.name}", marks=_marks(case, implementation, slow))
         for case in cases
         for implementation in case.operation.implementations
-        if not all(implementation.refuses(*case.arguments(case.given()[n], p)) for n, p in POLICIES.items())
+        if implementation.name not in without
+        and not all(implementation.refuses(*case.arguments(case.given()[n], p)) for n, p in POLICIES.items())
     ]
 
 

@@ -41,7 +41,7 @@ def refuses(x: Float[Array, "..."], weight: Weight, precision: Precision, contra
     """Returns why the native kernel cannot multiply so."""
     base = _base(weight)
     if not isinstance(base, Packed | PackedGroups):
-        return [f"the weight is kept as {type(base).__name__}, and it takes Packed and PackedGroups"]
+        return [f"the weight is kept as {_form(base)}, and it takes Packed and PackedGroups"]
     found = _formats(x, precision)
     if base.inputs != contract:
         found.append(f"the weight sums over {base.inputs} dims, and {contract} are asked for")
@@ -58,6 +58,10 @@ def _formats(x: Float[Array, "..."], precision: Precision) -> list[str]:
     given = {"x": x.dtype.name, "compute": precision.compute.name}
     allowed = " and ".join(FORMATS)
     return [f"{what} is {name}, and it takes {allowed}" for what, name in given.items() if name not in FORMATS]
+
+
+def _form(weight: Weight) -> str:
+    return "an array" if isinstance(weight, jax.Array | np.ndarray) else type(weight).__name__
 
 
 def _base(weight: Weight) -> Weight:
@@ -132,7 +136,7 @@ def refuses_experts(
 ) -> list[str]:
     """Returns why the native kernel cannot multiply so."""
     if not isinstance(weight, Packed) or weight.values.ndim != 5:
-        return [f"the weights are kept as {type(weight).__name__}, and it takes a stack of Packed"]
+        return [f"the weights are kept as {_form(weight)}, and it takes a stack of Packed"]
     return _formats(x, precision)
 
 

@@ -58,7 +58,12 @@ def _dot_packed_experts(dtype: str, M: int, E: int, K: int, F: int) -> tuple[Any
     return x, Packed.pack(weight, stacked=1), *rest
 
 
-FORMS = (_packed, _turned, _int8, *(partial(form, bits) for form in (_grouped, _packed_groups) for bits in (4, 8)))
+FORMS: tuple[Callable[..., Weight], ...] = (
+    _packed,
+    _turned,
+    _int8,
+    *(partial(form, bits) for form in (_grouped, _packed_groups) for bits in (4, 8)),
+)
 EXPERTS = tuple({"M": m, "E": 8, "K": 512, "F": 1024} for m in (8, 64, 512))
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),

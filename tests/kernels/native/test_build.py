@@ -44,7 +44,7 @@ def test_another_processor_is_told(tmp_path, monkeypatch):
         build.build(tmp_path)
 
 
-def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path):
+def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, one_operation):
     needs_compiler()
     there = tmp_path / build.name_of(Level.AVX2)
     there.write_text("before")

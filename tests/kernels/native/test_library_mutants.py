@@ -1,0 +1,117 @@
+"""Native code that is broken in the obvious ways fails the matrix; a copy that is not broken passes."""
+
+import ctypes
+import functools
+import platform
+import shutil
+
+import jax
+import pytest
+from cases import CASES
+from judge import POLICIES, complaints, results_of
+
+from cupola.kernels.native import build, library
+
+MUTANTS = {
+    "attend: a key does not see itself": ("attention/sight.h", "(at[t] >= low)", "(at[t] > low)", "past two blocks"),
+    "attend: no mask past the last key": (
+        "attention/sight.h", "if (here >= sight.keys) {", "if (here > sight.keys) {", "everything seen",
+    ),
+    "attend: no maximum is taken off": (
+        "attention/forward.h", "top[j] = larger(before, top[j]);", "top[j] = before;", "past two blocks",
+    ),
+    "attend: what was gathered is not rescaled": (
+        "attention/forward.h", "store(each, load(each) * shrink[j]);", "store(each, load(each));", "past two blocks",
+    ),
+    "rms_norm: no epsilon": (
+        "norm/cpu.cc", "sum / float(width) + epsilon", "sum / float(width)", "tiny rows, which epsilon governs",
+    ),
+    "rms_norm: no last numbers of a row": (
+        "norm/cpu.cc", "i = whole; i < width;", "i = whole; i < whole;", "odd sizes and heads",
+    ),
+    "gate: a slope that is the value's": ("gated/cpu.cc", "multiply_add(value, all(1) - share, share)", "share", "typical"),
+    "rotate: another sign": ("rotary/cpu.cc", "a * c - b * s", "a * c + b * s", "typical"),
+    "linear_cross_entropy: a sum is not rescaled": (
+        "cross_entropy/cpu.cc", "total * exponential(top - most)", "total", "blocks of a vocabulary",
+    ),
+    "linear_cross_entropy: the next target": (
+        "cross_entropy/cpu.cc", "slope.where[column + j] - row;", "slope.where[column + j] - row + 1;", "typical",
+    ),
+    "dot_experts: the first matrix for all": ("matmul/cpu.cc", "(e * blocks + b)", "b", "packed, odd sizes"),
+    "dot: bf16 where float32 was asked": ("matmul/cpu.cc", "to[i] = wide(i);", "to[i] = widen(narrow(wide(i)));", "packed, odd sizes"),
+    "dot: the first group's sum for all": (
+        "matmul/groups.h", "-task.zero * task.rows.sums[r * groups + g]", "-task.zero * task.rows.sums[r * groups]",
+        "packed groups of 4 bits",
+    ),
+    "look_up: one place is left out": ("embedding/cpu.cc", "each = 1; each < count", "each = 2; each < count", "the same token everywhere"),
+    "lstm: nothing is forgotten of the gradient": (
+        "lstm/cpu.cc", "store(carried, by_cell * forget, few);", "store(carried, by_cell, few);", "odd sizes",
+    ),
+}  # fmt: skip
+"""By operation and what is wrong: file, what stands there, what is put there, and a case that shows it."""
+# The first level takes the least to compile.
+LEVEL = next(iter(library.find().libraries), None)
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """Compiles one operation's code as it is changed, and returns what the judge says of it in some cases."""
+    if LEVEL is None or platform.machine() != "x86_64" or not any(map(shutil.which, build.COMPILERS)):
+        pytest.skip("needs a C++ compiler and an x86-64")
+    copy = tmp_path / "kernels"
+    shutil.copytree(build.OPERATIONS, copy, ignore=shutil.ignore_patterns("*.py", "*.json", "*.so", "__pycache__"))
+
+    def judge(file, change, cases):
+        path = copy / file
+        path.write_text(change(path.read_text()))
+        monkeypatch.setattr(build, "OPERATIONS", copy)
+        monkeypatch.setattr(build, "sources", lambda: [path.parent / "cpu.cc"])
+        build.build(tmp_path / "lib", [LEVEL], ["-O1"])
+        made = ctypes.CDLL(str(tmp_path / "lib" / build.name_of(LEVEL)))
+
+        @functools.cache
+        def target(kernel, level):
+            # Of a name that no other library has: what is known to XLA stays known.
+            name = f"{tmp_path.name}_{kernel}"
+            capsule = jax.ffi.pycapsule(getattr(made, f"cupola_{kernel}"))
+            jax.ffi.register_ffi_target(name, capsule, platform="cpu")
+            return name
+
+        monkeypatch.setattr(library, "_target", target)
+        jax.clear_caches()
+        return [found for case in cases for found in complaints_of(case)]
+
+    yield judge
+    jax.clear_caches()
+
+
+def complaints_of(case):
+    (native,) = [i for i in case.operation.implementations if i.name == f"cpu/{LEVEL.value}"]
+    names = tuple(n for n, p in POLICIES.items() if not native.refuses(*case.arguments(case.given()[n], p)))
+    assert names
+    return complaints(case, results_of.__wrapped__(case, native.function, names))
+
+
+def case_of(mutant):
+    operation, name = mutant.partition(":")[0], MUTANTS[mutant][3]
+    (case,) = [case for case in CASES if (case.operation.name, case.name) == (operation, name)]
+    return case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_broken_code_is_caught(mutant, judged):
+    file, there, instead, _ = MUTANTS[mutant]
+
+    def broken(text):
+        assert text.count(there) == 1
+        return text.replace(there, instead)
+
+    assert judged(file, broken, [case_of(mutant)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", sorted({file.split("/")[0] for file, *_ in MUTANTS.values()}))
+def test_code_that_is_not_broken_passes(folder, judged):
+    cases = {case_of(mutant) for mutant, (file, *_) in MUTANTS.items() if file.startswith(f"{folder}/")}
+    assert judged(f"{folder}/cpu.cc", lambda text: text, cases) == []

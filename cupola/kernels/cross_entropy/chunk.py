@@ -14,7 +14,7 @@ CACHED_TOKENS = 256
 """The same where the vocabulary is one block: its logits are then still in the cache when they are used again."""
 LEAST_TOKENS = 128
 """Fewer are no faster to multiply, and read the head more often."""
-SHARE = 4
+SHARE = 2
 """A batch of few positions is cut into this many chunks: else one chunk would be the whole."""
 BLOCK_CLASSES = 8192
 """Classes whose logits are one block, at most: one block needs no copies, and many hold little beside the logits."""

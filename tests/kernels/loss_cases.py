@@ -57,7 +57,7 @@ OBJECTIVES = [
     objective_of("soft-cap", (2, 5), 19, soft_cap=2.0, size=3.0),
     objective_of("class weights", (2, 5), 19, classes=True),
     objective_of("all at once, past a chunk", (1, 141), 37, **ALL),
-    objective_of("all at once, blocks of a vocabulary", (1, 5), 8190, width=2, **ALL),
+    objective_of("all at once, blocks of a vocabulary", (1, 5), 16_380, width=2, **ALL),
     objective_of("all at once, every target ignored", (2, 3), 9, weights=np.zeros((2, 3)), **ALL),
     objective_of("typical", (4, 2), 38, given=True),
     objective_of("given logits, all at once", (3, 7), 129, given=True, **ALL),

@@ -8,21 +8,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-CHUNK_TOKENS = 256
+CHUNK_TOKENS = 512
 """Positions whose logits are held at once, over the whole batch, at most."""
+CACHED_TOKENS = 256
+"""The same where the vocabulary is one block: its logits are then still in the cache when they are used again."""
 LEAST_TOKENS = 128
 """Fewer are no faster to multiply, and read the head more often."""
 SHARE = 4
 """A batch of few positions is cut into this many chunks: else one chunk would be the whole."""
-BLOCK_CLASSES = 4096
-"""Classes whose logits are one block, at most: a block is still in the cache when it is used again."""
+BLOCK_CLASSES = 8192
+"""Classes whose logits are one block, at most: one block needs no copies, and many hold little beside the logits."""
 LEAST_CLASSES = 512
 """Of a block; a vocabulary that no number divides into such blocks is one block."""
 
 
-def chunk_tokens(rows: int) -> int:
-    """Returns how many of so many positions are a chunk."""
-    return min(CHUNK_TOKENS, max(LEAST_TOKENS, -(-rows // SHARE)))
+def chunk_tokens(rows: int, blocks: int) -> int:
+    """Returns how many of so many positions are a chunk, where the vocabulary is so many blocks."""
+    most = CACHED_TOKENS if blocks == 1 else CHUNK_TOKENS
+    return min(most, max(LEAST_TOKENS, -(-rows // SHARE)))
 
 
 def block_count(vocabulary: int) -> int:
@@ -57,10 +60,14 @@ def local(targets: jax.Array, blocks: int, index: jax.Array) -> jax.Array:
     return jnp.where(targets % blocks == index, targets // blocks, -1).astype(jnp.int32)
 
 
-def chunks(x: jax.Array) -> jax.Array:
-    """Cuts [B, T, ...] along T into [chunks, B * T / chunks, ...], padded with zeros at the end."""
+def chunks(x: jax.Array, blocks: int) -> jax.Array:
+    """Cuts [B, T, ...] along T into [chunks, B * T / chunks, ...], padded with zeros at the end.
+
+    Args:
+        blocks: into which the vocabulary is cut: the chunks are the longer for many.
+    """
     batch, length = x.shape[:2]
-    width = max(1, min(length, chunk_tokens(batch * length) // max(1, batch)))
+    width = max(1, min(length, chunk_tokens(batch * length, blocks) // max(1, batch)))
     count = -(-length // width)
     padded = jnp.pad(x, ((0, 0), (0, count * width - length), *((0, 0),) * (x.ndim - 2)))
     cut = jnp.moveaxis(padded.reshape(batch, count, width, *x.shape[2:]), 1, 0)

@@ -89,7 +89,7 @@ def _losses(x, head, targets, weights, class_weights, precision, objective, step
         cost, z_loss, _ = _costs(seen, target, weight, class_weights, head.shape[0], objective)
         return None, (cost, z_loss, best == target)
 
-    inputs = (chunks(operand(x, precision, _rows(x))), chunks(targets), chunks(weights))
+    inputs = (chunks(operand(x, precision, _rows(x)), blocks), chunks(targets, blocks), chunks(weights, blocks))
     _, (costs, z_losses, right) = jax.lax.scan(chunk, None, inputs)
     costs, z_losses, right = (whole(each, *x.shape[:2]) for each in (costs, z_losses, right))
     return _summed(costs, z_losses, right, weights)
@@ -118,7 +118,7 @@ def _forward(x, head, targets, weights, class_weights, precision, objective, ste
         (for_x, for_head), _ = jax.lax.scan(block, start, (jnp.arange(blocks), logits))
         return for_head, (cost, z_loss, best == target, for_x.astype(x.dtype))
 
-    inputs = (chunks(operand(x, precision, _rows(x))), chunks(targets), chunks(weights))
+    inputs = (chunks(operand(x, precision, _rows(x)), blocks), chunks(targets, blocks), chunks(weights, blocks))
     for_head, out = jax.lax.scan(chunk, jnp.zeros(head.shape, precision.accumulate), inputs)
     costs, z_losses, right, for_x = (whole(each, *x.shape[:2]) for each in out)
     return _summed(costs, z_losses, right, weights), (for_x, for_head.astype(head.dtype), costs)
@@ -147,7 +147,7 @@ def _log_probs_forward(x, head, targets, precision, soft_cap, steps):
         seen, _, _ = _survey(x_chunk, matrix, target, blocks, precision, objective, None, steps, False, False)
         return None, (seen.at - seen.top - jnp.log(seen.total), seen.top, seen.total)
 
-    inputs = chunks(operand(x, precision, _rows(x))), chunks(targets)
+    inputs = chunks(operand(x, precision, _rows(x)), blocks), chunks(targets, blocks)
     _, (out, top, total) = jax.lax.scan(chunk, None, inputs)
     return whole(out, *x.shape[:2]), (x, head, targets, top, total)
 
@@ -173,7 +173,7 @@ def _log_probs_backward(precision, soft_cap, steps, kept, gradient):
         (for_x, for_head), _ = jax.lax.scan(block, start, jnp.arange(blocks))
         return for_head, for_x.astype(x.dtype)
 
-    inputs = chunks(operand(x, precision, _rows(x))), chunks(targets), chunks(gradient), top, total
+    inputs = chunks(operand(x, precision, _rows(x)), blocks), chunks(targets, blocks), chunks(gradient, blocks), top, total
     for_head, for_x = jax.lax.scan(chunk, jnp.zeros(head.shape, precision.accumulate), inputs)
     return whole(for_x, *x.shape[:2]), for_head.astype(head.dtype), None
 
@@ -263,8 +263,9 @@ def _classes(class_weights, size, blocks, index) -> Float[Array, " U"]:
 
 def head_of(x: Float[Array, "B T D"], head: Float[Array, "V D"], precision: Precision):
     """Returns the head, rounded where it is worth it, and its number of blocks."""
-    many = -(-_rows(x) // chunk_tokens(_rows(x))) >= MANY_CHUNKS
-    return operand(head, precision, _rows(x)) if many else head, block_count(head.shape[0])
+    blocks = block_count(head.shape[0])
+    many = -(-_rows(x) // chunk_tokens(_rows(x), blocks)) >= MANY_CHUNKS
+    return operand(head, precision, _rows(x)) if many else head, blocks
 
 
 def _rows(x: Float[Array, "B T D"]) -> int:

@@ -44,7 +44,7 @@ def _loss(x, head, teacher_x, teacher_head, weights, precision, measure):
         logits, normalizers = _survey(x_chunk, head, teacher_chunk, teacher_head, blocks, precision, measure)
         return None, _sums(logits, normalizers, measure)[0]
 
-    _, costs = jax.lax.scan(chunk, None, _cut(x, teacher_x, precision))
+    _, costs = jax.lax.scan(chunk, None, _cut(x, teacher_x, precision, blocks))
     return jnp.sum(weights * whole(costs, *x.shape[:2]))
 
 
@@ -71,7 +71,7 @@ def _forward(x, head, teacher_x, teacher_head, weights, precision, measure):
         return for_head, (costs, for_x.astype(x.dtype))
 
     start = jnp.zeros(head.shape, precision.accumulate)
-    for_head, out = jax.lax.scan(chunk, start, (*_cut(x, teacher_x, precision), chunks(weights)))
+    for_head, out = jax.lax.scan(chunk, start, (*_cut(x, teacher_x, precision, blocks), chunks(weights, blocks)))
     costs, for_x = (whole(each, *x.shape[:2]) for each in out)
     # What has no gradient keeps its place, so that the teacher's is zero and not missing.
     return jnp.sum(weights * costs), (for_x, for_head.astype(head.dtype), costs)
@@ -91,9 +91,9 @@ def _backward(precision, measure, kept, gradient):
 _loss.defvjp(_forward, _backward)
 
 
-def _cut(x, teacher_x, precision):
+def _cut(x, teacher_x, precision, blocks):
     rows = x.shape[0] * x.shape[1]
-    return tuple(chunks(operand(each, precision, rows)) for each in (x, teacher_x))
+    return tuple(chunks(operand(each, precision, rows), blocks) for each in (x, teacher_x))
 
 
 def _survey(x, head, teacher_x, teacher_head, blocks, precision, measure):

@@ -4,6 +4,7 @@ import pytest
 
 from cupola.kernels.cross_entropy.chunk import (
     BLOCK_CLASSES,
+    CACHED_TOKENS,
     CHUNK_TOKENS,
     LEAST_CLASSES,
     add_block,
@@ -21,18 +22,19 @@ def test_blocks_divide_a_vocabulary_or_are_the_whole(vocabulary):
     count = block_count(vocabulary)
     assert vocabulary % count == 0
     assert count == 1 or LEAST_CLASSES <= vocabulary // count <= BLOCK_CLASSES
-    assert vocabulary not in (8190, 8192, 50_257, 131_072) or count > 1
+    assert (count > 1) == (vocabulary not in (1, 2, 511, 4096, 4097, 8190, 8192, 65_537))
 
 
 @pytest.mark.parametrize("rows", [1, 127, 128, 512, 513, 1024, 100_000])
 def test_a_chunk_is_never_more_than_its_most(rows):
-    assert 0 < chunk_tokens(rows) <= CHUNK_TOKENS
+    assert 0 < chunk_tokens(rows, 1) <= chunk_tokens(rows, 2) <= CHUNK_TOKENS
+    assert chunk_tokens(rows, 1) <= CACHED_TOKENS
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (3, 127), (300, 2), (2, 5, 3)])
 def test_chunks_are_undone(shape):
     x = jnp.arange(np.prod(shape)).reshape(shape)
-    assert (whole(chunks(x), *shape[:2]) == x).all()
+    assert all((whole(chunks(x, blocks), *shape[:2]) == x).all() for blocks in (1, 2))
 
 
 def test_each_class_is_in_one_block():

@@ -64,7 +64,7 @@ def _run(implementation: Implementation, args: tuple[Any, ...], gradients: tuple
             return implementation.function(*given)
 
         out, back = jax.vjp(of, *(given[place] for place in gradients))
-        return out, back(jnp.ones_like(out))
+        return out, back(jax.tree.map(jnp.ones_like, out))
 
     compiled = jax.jit(with_gradient if gradients else value)
     return lambda: jax.block_until_ready(compiled(arrays))

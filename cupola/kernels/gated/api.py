@@ -14,8 +14,8 @@ from cupola.kernels.native.library import implementations
 GATE = Operation(
     "gate",
     (
-        Implementation("xla", xla.gate),
         *implementations(cpu.gate, cpu.refuses),
+        Implementation("xla", xla.gate),
         Implementation("reference", reference.gate),
     ),
 )

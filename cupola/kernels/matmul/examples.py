@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cupola.kernels.example import Example, normal, products_in
-from cupola.kernels.matmul.api import DOT
+from cupola.kernels.matmul.api import DOT, DOTS
 from cupola.kernels.matmul.form import Grouped, Int8, Turned, Weight
 
 GROUP = 32
@@ -38,8 +38,13 @@ def _dot(weight: Callable[..., Weight], dtype: str, M: int, K: int, F: int) -> t
     return normal(0, (M, K)), weight(dtype, K, F), products_in(dtype), 1
 
 
+def _dots(dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
+    return normal(0, (M, K)), (normal(1, (K, F)),), products_in(dtype), 1
+
+
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
+    Example(DOTS, _dots, SERVED, TRAINED, (0, 1)),
     *(
         Example(DOT, partial(_dot, form), SERVED)
         for form in (_turned, _int8, partial(_grouped, 4), partial(_grouped, 8))

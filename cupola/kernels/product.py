@@ -51,22 +51,25 @@ def product(
     over: tuple[int, int],
     precision: Precision,
     batch: int = 0,
+    onto: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
     """Returns the product of two operands, summed over one dimension of each.
 
     Args:
         over: the dimension of a and of b that is summed over.
         batch: how many leading dims are a batch of products.
+        onto: what it is added to.
     """
     dims = tuple(range(batch))
     exact = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    return jax.lax.dot_general(
+    out = jax.lax.dot_general(
         a,
         b,
         (((over[0],), (over[1],)), (dims, dims)),
         precision=exact,
         preferred_element_type=precision.accumulate,
     )
+    return out if onto is None else onto + out
 
 
 def rows_of(x: Float[Array, "..."], summed: int) -> int:

@@ -13,6 +13,7 @@ from judge import Case
 from cupola.kernels.choose import Operation
 from cupola.kernels.embedding.api import LOOK_UP
 from cupola.kernels.lstm.api import LSTM
+from cupola.kernels.matmul.api import DOTS
 from cupola.kernels.norm.api import ADD_LAYER_NORM, ADD_RMS_NORM, RMS_NORM
 from cupola.kernels.norm.casting import Casting
 
@@ -37,8 +38,21 @@ def joined(operation):
     return Operation(operation.name, all_)
 
 
-BOTH_RMS, BOTH_LAYER, BOTH_LSTM = joined(ADD_RMS_NORM), joined(ADD_LAYER_NORM), joined(LSTM)
-OPERATIONS_ON_ROWS = (BOTH_RMS, BOTH_LAYER, LOOK_UP, BOTH_LSTM)
+BOTH_RMS, BOTH_LAYER, BOTH_LSTM, ALL_DOTS = map(joined, (ADD_RMS_NORM, ADD_LAYER_NORM, LSTM, DOTS))
+OPERATIONS_ON_ROWS = (BOTH_RMS, BOTH_LAYER, LOOK_UP, BOTH_LSTM, ALL_DOTS)
+
+
+def several_products(name, rows, inputs, *outputs):
+    """Products of the same rows with several matrices."""
+    weights = [normal(inputs, f, seed=i) for i, f in enumerate(outputs, 1)]
+
+    def plain(x, *weights, product):
+        return jnp.concatenate([product("nk,kf->nf", x, w) for w in weights], -1)
+
+    def arguments(arrays, precision):
+        return arrays[0], tuple(arrays[1:]), precision, 1
+
+    return Case(ALL_DOTS, name, (normal(rows, inputs), *weights), arguments, plain)
 
 
 def unit_of(x, epsilon, *, centred):
@@ -138,7 +152,14 @@ LSTMS = [
     lstm("gates far out", 2, 3, 5, size=30.0),
 ]
 
-ROWS = [*NORMS, *LOOK_UPS, *LSTMS]
+SEVERAL = [
+    several_products("typical", 40, 37, 45, 70),
+    several_products("tiles and no more", 64, 32, 32, 64),
+    several_products("single numbers", 1, 1, 1, 1),
+    several_products("rows that are several tasks, long sums", 300, 530, 33, 16),
+]
+
+ROWS = [*NORMS, *LOOK_UPS, *LSTMS, *SEVERAL]
 
 
 def without_residual(x, residual, scale, *rest):
@@ -169,7 +190,12 @@ def forgotten_start(inputs, matrix, hidden, *rest):
     return BOTH_LSTM("reference", inputs, matrix, jnp.zeros_like(hidden), *rest)
 
 
+def columns_the_other_way(x, weights, *rest):
+    return jnp.concatenate(DOTS("reference", x, (weights[0], weights[1][:, ::-1]), *rest), -1)
+
+
 BROKEN_ON_ROWS = {
+    "dots: columns in another order": ("typical", columns_the_other_way),
     "add_rms_norm: the sum is not returned": ("typical", without_residual),
     "add_layer_norm: the residual is not normalized": ("typical", norm_of_one),
     "look_up: a row's gradient comes from one place": ("the same token everywhere", each_row_once),

@@ -11,6 +11,7 @@ from cupola.core.dtype import Precision
 from cupola.kernels.cross_entropy import fused
 from cupola.kernels.cross_entropy.fused import Slope, Statistics, Steps
 from cupola.kernels.cross_entropy.objective import PLAIN, Losses, Objective
+from cupola.kernels.matmul import dense
 from cupola.kernels.native.level import Level
 from cupola.kernels.native.library import call
 
@@ -84,7 +85,11 @@ def _refuses(precision: Precision) -> list[str]:
 @functools.cache
 def steps(level: Level) -> Steps:
     """Returns what a level does to blocks; the same object each time, so that nothing is compiled twice."""
-    return Steps(functools.partial(_statistics, level), functools.partial(_gradient, level))
+    return Steps(
+        functools.partial(_statistics, level),
+        functools.partial(_gradient, level),
+        functools.partial(dense.product, level=level),
+    )
 
 
 def _statistics(

@@ -57,10 +57,12 @@ class Steps:
         statistics: (logits, rows of the targets, statistics so far, class weights or None) -> statistics.
         gradient: (logits, rows of the targets, slope, class weights or None, soft cap, dtype) -> the gradient
             for the logits before the cap, as [U, N] and as [N, U].
+        product: as `kernels.product.product`.
     """
 
     statistics: Callable[..., Statistics]
     gradient: Callable[..., tuple[jax.Array, jax.Array]]
+    product: Callable[..., jax.Array] = product
 
 
 def linear_losses(x, head, targets, weights, precision, objective, class_weights, *, steps, aside) -> Losses:
@@ -161,7 +163,7 @@ def _log_probs_backward(precision, soft_cap, steps, kept, gradient):
 
         def block(carry, index):
             for_x, for_head = carry
-            logits = block_logits(x_chunk, matrix, blocks, index, precision, objective)
+            logits = block_logits(x_chunk, matrix, blocks, index, precision, objective, steps.product)
             where = local(target, blocks, index)
             return _multiply(
                 logits, where, slope, None, matrix, x_chunk, for_x, for_head, blocks, index, objective, precision, steps
@@ -191,7 +193,7 @@ def _survey(x, matrix, target, blocks, precision, objective, class_weights, step
 
     def block(carry, index):
         seen, best = carry
-        logits = block_logits(x, matrix, blocks, index, precision, objective)
+        logits = block_logits(x, matrix, blocks, index, precision, objective, steps.product)
         spread = _classes(class_weights, logits.shape[0], blocks, index) if _spreads(objective) else None
         if aside:
             best = _first_largest(logits, seen.top, best, blocks, index)
@@ -211,19 +213,27 @@ def _first_largest(logits, top, best, blocks, index):
 
 
 def block_logits(
-    x: Float[Array, "N D"], matrix: Float[Array, "V D"], blocks: int, index: jax.Array, precision: Precision, objective
+    x: Float[Array, "N D"],
+    matrix: Float[Array, "V D"],
+    blocks: int,
+    index: jax.Array,
+    precision: Precision,
+    objective: Objective,
+    multiply: Callable[..., jax.Array] = product,
 ) -> Float[Array, "U N"]:
     """Returns a block of a chunk's logits, capped as the objective says."""
     rows = operand(block_of(matrix, blocks, index), precision, x.shape[0])
-    return capped(product(rows, x, (1, 1), precision), objective.soft_cap)
+    return capped(multiply(rows, x, (1, 1), precision), objective.soft_cap)
 
 
 def _multiply(logits, where, slope, spread, matrix, x, for_x, for_head, blocks, index, objective, precision, steps):
     """Returns the gradients for x and for the head with a block's added."""
     gradient, turned = steps.gradient(logits, where, slope, spread, objective.soft_cap, x.dtype)
     rows = operand(block_of(matrix, blocks, index), precision, x.shape[0])
-    for_x = for_x + product(turned, rows, (1, 0), precision)
-    return for_x, add_block(for_head, blocks, index, product(gradient, x, (1, 0), precision))
+    for_x = for_x + steps.product(turned, rows, (1, 0), precision)
+    if blocks == 1:
+        return for_x, steps.product(gradient, x, (1, 0), precision, onto=for_head)
+    return for_x, add_block(for_head, blocks, index, steps.product(gradient, x, (1, 0), precision))
 
 
 def costs_of(seen: Statistics, target, weight, class_weights, vocabulary, objective):

@@ -15,8 +15,8 @@ from cupola.kernels.native.library import implementations
 GATE = Operation(
     "gate",
     (
-        Implementation("xla", xla.gate),
         *implementations(cpu.gate, cpu.refuses),
+        Implementation("xla", xla.gate),
         on_gpu(gpu.gate, gpu.refuses),
         Implementation("reference", reference.gate),
     ),

@@ -128,7 +128,47 @@ ffi::Error backward(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remainin
   });
   return ffi::Error::Success();
 }
+// Packs one panel, however it stands.
+void pack_left(const Matrix& x, bool turned, int64_t panel, int64_t depth, bfloat16* to) {
+  if (turned)
+    pack<Side::LeftTurned>(x, panel, 0, depth, depth, to);
+  else
+    pack<Side::Left>(x, panel, 0, depth, depth, to);
+}
+
+// The product of two matrices, either of them turned, added to `onto` where there is one: then out is the same memory.
+ffi::Error product(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::Buffer<ffi::F32> onto, bool a_turned,
+                   bool b_turned, ffi::ResultBuffer<ffi::F32> out, ffi::ResultBuffer<ffi::BF16> memory) {
+  const Matrix left = matrix_of(a), right = matrix_of(b);
+  const Matrix to{out->typed_data(), false, out->dimensions()[0], out->dimensions()[1]};
+  const bool add = onto.element_count() > 0;
+  if (add && onto.typed_data() != out->typed_data())
+    std::memcpy(out->typed_data(), onto.typed_data(), size_t(to.rows * to.columns) * sizeof(float));
+  bfloat16* packed = as_bfloat16(memory->untyped_data());
+  const int64_t depth = ceil(a_turned ? left.rows : left.columns, kDepth), panel = 2 * depth * kTile;
+  const int64_t rows = ceil(to.rows, kPanel), columns = ceil(to.columns, kPanel);
+  parallel(pool, columns, [&](int64_t c) {
+    if (b_turned)
+      pack<Side::RightTurned>(right, c, 0, depth, depth, packed + c * panel);
+    else
+      pack<Side::Right>(right, c, 0, depth, depth, packed + c * panel);
+  });
+  // Few rows are cut into columns too, and packed for each of them.
+  const int64_t high = ceil(rows, kRows), wide = high < kSquare ? kRows : columns, across = ceil(columns, wide);
+  parallel(pool, high * across, [&](int64_t task) {
+    const Tiles tiles;
+    const int64_t r = task / across * kRows, c = task % across * wide, count = std::min(kRows, rows - r);
+    bfloat16* own = own_memory(count * panel);
+    for (int64_t i = 0; i < count; ++i) pack_left(left, a_turned, r + i, depth, own + i * panel);
+    multiply(own, count, packed + c * panel, std::min(wide, columns - c), depth, to, r * kPanel, c * kPanel, add);
+  });
+  return ffi::Error::Success();
+}
 #else
+ffi::Error product(ffi::ThreadPool, ffi::AnyBuffer, ffi::AnyBuffer, ffi::Buffer<ffi::F32>, bool, bool,
+                   ffi::ResultBuffer<ffi::F32>, ffi::ResultBuffer<ffi::BF16>) {
+  return ffi::Error::InvalidArgument("this level has no tiles");
+}
 ffi::Error forward(ffi::ThreadPool, ffi::RemainingArgs, ffi::RemainingRets) {
   return ffi::Error::InvalidArgument("this level has no tiles");
 }
@@ -139,6 +179,16 @@ ffi::Error backward(ffi::ThreadPool, ffi::RemainingArgs, ffi::RemainingRets) {
 
 }  // namespace
 
+CUPOLA_KERNEL(dense_product, product,
+              ffi::Ffi::Bind()
+                  .Ctx<ffi::ThreadPool>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Arg<ffi::Buffer<ffi::F32>>()
+                  .Attr<bool>("a_turned")
+                  .Attr<bool>("b_turned")
+                  .Ret<ffi::Buffer<ffi::F32>>()
+                  .Ret<ffi::Buffer<ffi::BF16>>());
 CUPOLA_KERNEL(dense_forward, forward, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets());
 CUPOLA_KERNEL(dense_backward, backward, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets());
 

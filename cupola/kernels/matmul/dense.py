@@ -10,9 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from cupola.core.dtype import Precision
+from cupola.kernels import product as compiled
 from cupola.kernels.native.level import Level
 from cupola.kernels.native.library import call
 
@@ -84,6 +86,29 @@ def _backward(output, level, kept, gradients):
 
 
 _products.defvjp(_forward, _backward)
+
+
+def product(
+    a: Float[Array, "..."],
+    b: Float[Array, "..."],
+    over: tuple[int, int],
+    precision: Precision,
+    *,
+    level: Level,
+    onto: Float[Array, "M F"] | None = None,
+) -> Float[Array, "M F"]:
+    """Returns the product of two matrices, summed over one dimension of each; by XLA where it is not of bfloat16.
+
+    Args:
+        onto: float32 that it is added to, in place where the compiler can.
+    """
+    if level is not Level.AMX or not a.dtype == b.dtype == jnp.bfloat16 or not a.size or not b.size:
+        return compiled.product(a, b, over, precision, onto=onto)
+    out = jax.ShapeDtypeStruct((a.shape[1 - over[0]], b.shape[1 - over[1]]), jnp.float32)
+    memory = jax.ShapeDtypeStruct((2 * TILE * _panels(out.shape[1]) * _panels(a.shape[over[0]]),), jnp.bfloat16)
+    held, aliases = (jnp.zeros((0,), jnp.float32), None) if onto is None else (onto, {2: 0})
+    turned = {"a_turned": np.bool_(over[0] == 0), "b_turned": np.bool_(over[1] == 1)}
+    return call("dense_product", level, [out, memory], a, b, held, aliases=aliases, **turned)[0]
 
 
 def _panels(size: int) -> int:

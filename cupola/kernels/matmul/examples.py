@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cupola.kernels.example import Example, normal, products_in
-from cupola.kernels.matmul.api import DOT, DOT_EXPERTS
+from cupola.kernels.matmul.api import DOT, DOT_EXPERTS, DOTS
 from cupola.kernels.matmul.form import Grouped, Int8, Turned, Weight
 from cupola.kernels.matmul.packed import Packed, pack_groups
 
@@ -58,6 +58,10 @@ def _dot_packed_experts(dtype: str, M: int, E: int, K: int, F: int) -> tuple[Any
     return x, Packed.pack(weight, stacked=1), *rest
 
 
+def _dots(dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
+    return normal(0, (M, K)), (normal(1, (K, F)),), products_in(dtype), 1
+
+
 FORMS: tuple[Callable[..., Weight], ...] = (
     _packed,
     _turned,
@@ -67,6 +71,7 @@ FORMS: tuple[Callable[..., Weight], ...] = (
 EXPERTS = tuple({"M": m, "E": 8, "K": 512, "F": 1024} for m in (8, 64, 512))
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
+    Example(DOTS, _dots, SERVED, TRAINED, (0, 1)),
     *(Example(DOT, partial(_dot, form), SERVED) for form in FORMS),
     Example(DOT_EXPERTS, _dot_experts, EXPERTS, ({"M": 2048, "E": 8, "K": 512, "F": 1024},), (0, 1)),
     Example(DOT_EXPERTS, _dot_packed_experts, EXPERTS),

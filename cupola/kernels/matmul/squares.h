@@ -147,13 +147,14 @@ class Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-// Writes what of a square of sums is in the matrix, in its dtype.
-inline void put(const float* sums, const Matrix& out, int64_t row, int64_t column) {
+// Writes what of a square of sums is in the matrix, in its dtype, or adds it to what is there.
+inline void put(const float* sums, const Matrix& out, int64_t row, int64_t column, bool add) {
   const int64_t rows = std::min(kPanel, out.rows - row), columns = std::min(kPanel, out.columns - column);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < columns; c += 16) {
-      const __m512 x = _mm512_loadu_ps(sums + r * kPanel + c);
+      __m512 x = _mm512_loadu_ps(sums + r * kPanel + c);
       const int64_t at = (row + r) * out.columns + column + c;
+      if (add) x += _mm512_maskz_loadu_ps(mask16(columns - c), static_cast<float*>(out.data) + at);
       if (out.half)
         _mm256_mask_storeu_epi16(as_bfloat16(out.data) + at, mask16(columns - c), (__m256i)_mm512_cvtneps_pbh(x));
       else
@@ -161,15 +162,16 @@ inline void put(const float* sums, const Matrix& out, int64_t row, int64_t colum
     }
 }
 
-// A panel of rows times a panel of columns, over tiles `begin` to `end` of `depth`; what came before is in `out`.
+// A panel of rows times a panel of columns, over tiles `begin` to `end` of `depth`, added to what is in `out` (which is
+// float32 then) or written.
 inline void square(const bfloat16* left, const bfloat16* right, int64_t begin, int64_t end, int64_t depth,
-                   const Matrix& out, int64_t row, int64_t column) {
+                   const Matrix& out, int64_t row, int64_t column, bool add) {
   const bool whole = !out.half && row + kPanel <= out.rows && column + kPanel <= out.columns;
   alignas(64) float sums[kPanel * kPanel];
   float* to = whole ? static_cast<float*>(out.data) + row * out.columns + column : sums;
   const size_t line = size_t(whole ? out.columns : kPanel) * sizeof(float);
   float* below = to + kSide * (line / sizeof(float));
-  if (begin) {
+  if (add && whole) {
     _tile_loadd(0, to, line);
     _tile_loadd(1, to + kSide, line);
     _tile_loadd(2, below, line);
@@ -195,12 +197,12 @@ inline void square(const bfloat16* left, const bfloat16* right, int64_t begin, i
   _tile_stored(1, to + kSide, line);
   _tile_stored(2, below, line);
   _tile_stored(3, below + kSide, line);
-  if (!whole) put(sums, out, row, column);
+  if (!whole) put(sums, out, row, column, add);
 }
 
-// Packed panels of rows, from `row` of out on, times panels of columns, from `column` on.
+// Packed panels of rows, from `row` of out on, times panels of columns, from `column` on, written or added.
 inline void multiply(const bfloat16* left, int64_t rows, const bfloat16* right, int64_t columns, int64_t depth,
-                     const Matrix& out, int64_t row, int64_t column) {
+                     const Matrix& out, int64_t row, int64_t column, bool add = false) {
   const int64_t panel = 2 * depth * kTile;
   for (int64_t c = 0; c < columns; ++c) {
     // Sums that are handed on from one part of the depth to the next must be whole float32.
@@ -209,7 +211,7 @@ inline void multiply(const bfloat16* left, int64_t rows, const bfloat16* right, 
     for (int64_t d = 0; d < depth; d += near)
       for (int64_t r = 0; r < rows; ++r)
         square(left + r * panel, right + c * panel, d, std::min(depth, d + near), depth, out, row + r * kPanel,
-               column + c * kPanel);
+               column + c * kPanel, add || d);
   }
 }
 

@@ -173,7 +173,13 @@ def _log_probs_backward(precision, soft_cap, steps, kept, gradient):
         (for_x, for_head), _ = jax.lax.scan(block, start, jnp.arange(blocks))
         return for_head, for_x.astype(x.dtype)
 
-    inputs = chunks(operand(x, precision, _rows(x)), blocks), chunks(targets, blocks), chunks(gradient, blocks), top, total
+    inputs = (
+        chunks(operand(x, precision, _rows(x)), blocks),
+        chunks(targets, blocks),
+        chunks(gradient, blocks),
+        top,
+        total,
+    )
     for_head, for_x = jax.lax.scan(chunk, jnp.zeros(head.shape, precision.accumulate), inputs)
     return whole(for_x, *x.shape[:2]), for_head.astype(head.dtype), None
 

@@ -52,7 +52,7 @@ def several_products(name, rows, inputs, *outputs):
     def arguments(arrays, precision):
         return arrays[0], tuple(arrays[1:]), precision, 1
 
-    return Case(ALL_DOTS, name, (normal(rows, inputs), *weights), arguments, plain)
+    return Case(ALL_DOTS, name, (normal(rows, inputs), *weights), arguments, plain, ("B D", "D F", "D F"))
 
 
 def unit_of(x, epsilon, *, centred):
@@ -153,7 +153,7 @@ LSTMS = [
 ]
 
 SEVERAL = [
-    several_products("typical", 40, 37, 45, 70),
+    several_products("typical", 40, 37, 46, 70),
     several_products("tiles and no more", 64, 32, 32, 64),
     several_products("single numbers", 1, 1, 1, 1),
     several_products("rows that are several tasks, long sums", 300, 530, 33, 16),

@@ -111,9 +111,9 @@ class Decoder(Module):
     def logits(self, p: Tree, states: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Returns the logits of hidden states; for a batch's loss use `loss`, which never holds them all."""
         table = self.output_table(p)
-        if not isinstance(table, Packed):
-            table = Turned(values=table, shape=(self.width, self.vocabulary))
-        return capped(dot(states, table, self.precision), self.soft_cap)
+        packed = isinstance(table, Packed)
+        weight = table if packed else Turned(values=table, shape=(self.width, self.vocabulary))
+        return capped(dot(states, weight, self.precision), self.soft_cap)
 
     def loss(
         self,

@@ -1,15 +1,15 @@
 """Choosing an implementation of an operation: ask for one and get it or an error, or let it choose.
 
 An operation is a list of implementations, fastest first; the last is the reference, which honours
-everything. Among those that honour the arguments the fastest is chosen as it was measured at the nearest
-shapes (`measured.py`), and where nothing was measured the first of the list.
+everything. Of those that honour the arguments, of the native ones only the highest level, the fastest is chosen as
+it was measured at the nearest shapes (`measured.py`), and where they were not measured the first of the list.
 Invariant: an implementation either gives what the reference gives, within rounding, or says why it cannot; a
 named one is never replaced by another; the same call is given the same one for as long as a process lives.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from cupola.core.errors import Unsupported
 from cupola.kernels import measured
 
 XLA = "xla"
+REFERENCE = "reference"
 GAIN = 0.95
 """What is chosen before XLA takes at most this share of its time: less of a gain may be chance."""
 _NAMED = jax.make_user_context(())
@@ -77,9 +78,14 @@ class Implementation:
     function: Callable[..., Any]
     refuses: Callable[..., list[str]] = _refuses_nothing
 
+    @property
+    def kind(self) -> str:
+        """What its name begins with: "cpu" for the native ones of all levels."""
+        return self.name.split("/")[0]
+
     def answers(self, asked: str) -> bool:
         """Whether this is the implementation, or one of the kind, that was asked for."""
-        return asked in (self.name, self.name.split("/")[0])
+        return asked in (self.name, self.kind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +149,8 @@ class Operation:
         """Returns which of the implementations that were asked for is chosen, and why not the others."""
         asked_for = [i for i in self.implementations if asked is None or i.answers(asked)]
         reasons = {i.name: tuple(i.refuses(*args, **kwargs)) for i in asked_for}
-        able = [i for i in asked_for if not reasons[i.name]]
-        # One that can needs no table: the usual case where something is named.
-        nearest = measured.nearest(self.name, measured.call_of(args, kwargs)) if len(able) > 1 else None
+        able = candidates(i for i in asked_for if not reasons[i.name])
+        nearest = measured.nearest(self.name, measured.call_of(args, kwargs)) if asked is None else None
         seconds = nearest.seconds if nearest else {}
         verdicts = tuple(Verdict(i, reasons[i.name], seconds.get(i.name)) for i in asked_for)
         return Choice(_fastest(able, seconds), verdicts, nearest)
@@ -155,10 +160,18 @@ class Operation:
         return self.choose(asked, *args, **kwargs).function(*args, **kwargs)
 
 
+def candidates(able: Iterable[Implementation]) -> list[Implementation]:
+    """Returns what is chosen from: the first of each kind, so that levels never take turns; the reference alone if at all."""
+    first: dict[str, Implementation] = {}
+    for each in able:
+        first.setdefault(each.kind, each)
+    return [each for kind, each in first.items() if kind != REFERENCE or len(first) == 1]
+
+
 def _fastest(able: list[Implementation], seconds: Mapping[str, float]) -> Implementation | None:
-    timed = [i for i in able if i.name in seconds]
-    if not timed:
+    if not able or not all(i.name in seconds for i in able):
+        # Measured not at all, or where the processor had other levels.
         return able[0] if able else None
-    best = min(timed, key=lambda i: seconds[i.name])
-    compiled = next((i for i in timed if i.name == XLA), best)
+    best = min(able, key=lambda i: seconds[i.name])
+    compiled = next((i for i in able if i.name == XLA), best)
     return best if seconds[best.name] <= GAIN * seconds[compiled.name] else compiled

@@ -30,6 +30,8 @@ class Example:
         forward: sizes at which the result alone is measured: what a server computes.
         backward: sizes at which the gradient is measured with it: what a trainer computes.
         differentiated: which arguments have a gradient.
+        tuned: whether an implementation is chosen by what these calls take. Not where results are written over
+            arguments, which a call that is repeated cannot give away; nor where all sizes need the same one.
     """
 
     operation: Operation
@@ -37,6 +39,7 @@ class Example:
     forward: tuple[Sizes, ...] = ()
     backward: tuple[Sizes, ...] = ()
     differentiated: tuple[int, ...] = (0,)
+    tuned: bool = True
 
     def sizes(self, changes: Sizes) -> dict[str, int]:
         """Returns the first sizes with some of them changed.

@@ -13,11 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cupola.kernels.choose import Implementation
+from cupola.kernels.choose import Implementation, candidates
 from cupola.kernels.example import FLOATS, Example, Sizes
 from cupola.kernels.measured import Row, call_of
-
-REFERENCE = "reference"
 
 
 def rows(example: Example, seconds: float, dtypes: Sequence[str] = FLOATS) -> Iterator[Row]:
@@ -26,6 +24,8 @@ def rows(example: Example, seconds: float, dtypes: Sequence[str] = FLOATS) -> It
     Args:
         seconds: for each measurement, compiling apart; every implementation is called three times at least.
     """
+    if not example.tuned:
+        return
     for dtype in dtypes:
         for sizes in example.forward:
             yield from _row(example, dtype, sizes, (), seconds)
@@ -36,7 +36,7 @@ def rows(example: Example, seconds: float, dtypes: Sequence[str] = FLOATS) -> It
 def _row(example: Example, dtype: str, sizes: Sizes, gradients: tuple[int, ...], seconds: float) -> Iterator[Row]:
     operation = example.operation
     args = example.make(dtype, **sizes)
-    able = [i for i in operation.implementations if i.name != REFERENCE and not i.refuses(*args)]
+    able = candidates(i for i in operation.implementations if not i.refuses(*args))
     # Alone there is nothing to choose.
     if len(able) > 1:
         runs = {i.name: compiled(i, args, gradients) for i in able}

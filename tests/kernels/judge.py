@@ -18,7 +18,7 @@ from cupola.core.dtype import BFLOAT16, FLOAT32, Precision
 from cupola.kernels.choose import Operation
 
 POLICIES = {"float32": FLOAT32, "bfloat16": BFLOAT16}
-DRAWS = 4
+DRAWS = 16
 """Nearby inputs over which the plain formula's error is taken: on few numbers one may be exact by luck."""
 SLACK = 1
 """Units in the last place of the largest number: what rounding the result may cost."""

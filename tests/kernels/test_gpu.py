@@ -91,7 +91,7 @@ def test_is_lowered_for_cuda_at_real_sizes(example, sizes, dtype, gradient):
             return ours.function(*args)
 
         out, back = jax.vjp(value, *(args[place] for place in example.differentiated))
-        return out, back(jnp.ones_like(out))
+        return out, back(jax.tree.map(jnp.ones_like, out))
 
     text = lowered(call)
     if refused:

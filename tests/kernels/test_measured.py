@@ -57,14 +57,19 @@ def test_where_nothing_was_measured_the_first_that_can_is_chosen(tables):
 
 def test_the_fastest_at_the_nearest_shapes_is_chosen(tables):
     tables([row((1, 8), cpu_fast=1.0, cpu_slow=2.0, xla=3.0), row((1000, 8), cpu_fast=9.0, cpu_slow=5.0, xla=7.0)])
-    assert [chosen(n, 8) for n in (1, 4, 200, 9000)] == ["cpu/fast", "cpu/fast", "cpu/slow", "cpu/slow"]
+    assert [chosen(n, 8) for n in (1, 4, 200, 9000)] == ["cpu/fast", "cpu/fast", "xla", "xla"]
     assert chosen(1, 4, 8) == "cpu/fast"
-    assert chosen(8, 100, 8) == "cpu/slow"
+    assert chosen(8, 100, 8) == "xla"
 
 
 def test_what_refuses_is_not_chosen_however_fast(tables):
     tables([row((1, 8), cpu_fast=1.0, cpu_slow=2.0, xla=3.0)])
     assert chosen(0, 8) == "cpu/slow"
+
+
+def test_levels_never_take_turns(tables):
+    tables([row((1, 8), cpu_fast=2.0, cpu_slow=1.0, xla=3.0)])
+    assert chosen(1, 8) == "cpu/fast"
 
 
 def test_xla_is_chosen_where_nothing_is_clearly_faster(tables):
@@ -91,7 +96,7 @@ def test_this_machines_own_results_come_first(tables):
 def test_the_choice_says_what_it_was_made_by(tables):
     tables([row((1, 8), cpu_fast=1.0, xla=3.0)])
     choice = OPERATION.weigh(None, jnp.zeros((0, 8)))
-    assert choice.chosen.name == "xla"
+    assert choice.chosen.name == "cpu/slow"  # the highest level that can, which was not measured here
     assert choice.nearest.call.shapes == ((1, 8),)
     assert [v.reasons for v in choice.verdicts] == [("no rows",), (), (), ()]
     assert [v.seconds for v in choice.verdicts] == [1.0, None, 3.0, None]

@@ -30,4 +30,4 @@ def _norm(dtype: str, **sizes: int) -> tuple[Any, ...]:
     return (_tree(dtype, 0, **sizes),)
 
 
-EXAMPLES = (Example(ADAMW, _adamw, SIZES), Example(GLOBAL_NORM, _norm, SIZES))
+EXAMPLES = (Example(ADAMW, _adamw, SIZES, tuned=False), Example(GLOBAL_NORM, _norm, SIZES))

@@ -22,7 +22,7 @@ ATTEND = Operation(
         *implementations(cpu.attend, cpu.refuses),
         Implementation("xla", xla.attend),
         on_gpu(gpu.attend, gpu.refuses),
-        Implementation("gpu/cudnn", cudnn.attend, cudnn.refuses),
+        Implementation("cudnn", cudnn.attend, cudnn.refuses),
         Implementation("reference", reference.attend),
     ),
 )

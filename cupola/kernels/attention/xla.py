@@ -95,10 +95,9 @@ def _backward(scale, precision, soft_cap, kept, gradient):
     for block, top, total in zip(_blocks(mask, query.shape[1], key.shape[1]), tops, totals, strict=True):
         folded = _fold(scaled[:, block.queries], groups)
         into, given = (_fold(x[:, block.queries].astype(jnp.float32), groups) for x in (out, gradient))
-        inverse = jnp.swapaxes(jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0), 2, 3)
-        given = given * inverse
-        drift = jnp.swapaxes(jnp.sum(given * into, 3, keepdims=True), 2, 3)
-        given = contiguous(operand(given, precision, rows))
+        inverse = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+        drift = jnp.swapaxes(jnp.sum(given * into, 3, keepdims=True), 2, 3) * inverse
+        given = contiguous(operand(given * jnp.swapaxes(inverse, 2, 3), precision, rows))
         scores, slope = _scores(folded, keys, block, mask, precision, soft_cap)
         weights = operand(jnp.exp(scores - top), precision, rows)
         for_weights = product(values[:, :, block.keys], given, (3, 3), precision, batch=2)

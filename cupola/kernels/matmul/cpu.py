@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from cupola.core.dtype import Precision
 from cupola.kernels.matmul import xla
-from cupola.kernels.matmul.form import Adapted, LowRank, Weight, dense
+from cupola.kernels.matmul.form import Adapted, LowRank, Weight, dense, form_of
 from cupola.kernels.matmul.packed import Packed, PackedGroups, as_multiplied
 from cupola.kernels.native.level import Level
 from cupola.kernels.native.library import call, reasons
@@ -41,7 +41,7 @@ def refuses(x: Float[Array, "..."], weight: Weight, precision: Precision, contra
     """Returns why the native kernel cannot multiply so."""
     base = _base(weight)
     if not isinstance(base, Packed | PackedGroups):
-        return [f"the weight is kept as {_form(base)}, and it takes Packed and PackedGroups"]
+        return [f"the weight is kept as {form_of(base)}, and it takes Packed and PackedGroups"]
     found = _formats(x, precision)
     if base.inputs != contract:
         found.append(f"the weight sums over {base.inputs} dims, and {contract} are asked for")
@@ -58,10 +58,6 @@ def _formats(x: Float[Array, "..."], precision: Precision) -> list[str]:
     given = {"x": x.dtype.name, "compute": precision.compute.name}
     allowed = " and ".join(FORMATS)
     return [f"{what} is {name}, and it takes {allowed}" for what, name in given.items() if name not in FORMATS]
-
-
-def _form(weight: Weight) -> str:
-    return "an array" if isinstance(weight, jax.Array | np.ndarray) else type(weight).__name__
 
 
 def _base(weight: Weight) -> Weight:
@@ -136,7 +132,7 @@ def refuses_experts(
 ) -> list[str]:
     """Returns why the native kernel cannot multiply so."""
     if not isinstance(weight, Packed) or weight.values.ndim != 5:
-        return [f"the weights are kept as {_form(weight)}, and it takes a stack of Packed"]
+        return [f"the weights are kept as {form_of(weight)}, and it takes a stack of Packed"]
     return _formats(x, precision)
 
 

@@ -58,21 +58,19 @@ def _dot_packed_experts(dtype: str, M: int, E: int, K: int, F: int) -> tuple[Any
     return x, Packed.pack(weight, stacked=1), *rest
 
 
-def _dots(dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
-    return normal(0, (M, K)), (normal(1, (K, F)),), products_in(dtype), 1
+def _dots(weights: int, dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
+    return normal(0, (M, K)), tuple(normal(1 + i, (K, F)) for i in range(weights)), products_in(dtype), 1
 
 
-FORMS: tuple[Callable[..., Weight], ...] = (
-    _packed,
-    _turned,
-    _int8,
-    *(partial(form, bits) for form in (_grouped, _packed_groups) for bits in (4, 8)),
-)
+FORMS: tuple[Callable[..., Weight], ...] = (_turned, _int8, *(partial(_grouped, bits) for bits in (4, 8)))
+PACKED: tuple[Callable[..., Weight], ...] = (_packed, *(partial(_packed_groups, bits) for bits in (4, 8)))
+"""What a server multiplies by, whose rows have to be the same bits whatever other rows come with them."""
 EXPERTS = tuple({"M": m, "E": 8, "K": 512, "F": 1024} for m in (8, 64, 512))
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
-    Example(DOTS, _dots, SERVED, TRAINED, (0, 1)),
+    *(Example(DOTS, partial(_dots, weights), SERVED, TRAINED, (0, 1)) for weights in (1, 2, 3)),
     *(Example(DOT, partial(_dot, form), SERVED) for form in FORMS),
+    *(Example(DOT, partial(_dot, form), SERVED, tuned=False) for form in PACKED),
     Example(DOT_EXPERTS, _dot_experts, EXPERTS, ({"M": 2048, "E": 8, "K": 512, "F": 1024},), (0, 1)),
-    Example(DOT_EXPERTS, _dot_packed_experts, EXPERTS),
+    Example(DOT_EXPERTS, _dot_packed_experts, EXPERTS, tuned=False),
 )

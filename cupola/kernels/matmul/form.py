@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from jaxtyping import Int8 as Int8Array
 
@@ -142,6 +143,11 @@ class Adapted:
         """Returns the form for a product whose row t uses adapter adapters[t], from 1; 0 is none."""
         owner = 1 + jnp.arange(self.down.shape[0]) // self.rank
         return dataclasses.replace(self, chosen=(adapters[:, None] == owner[None]).astype(jnp.float32))
+
+
+def form_of(weight: Weight) -> str:
+    """Returns what a weight is kept as, in a word for people."""
+    return "an array" if isinstance(weight, jax.Array | np.ndarray) else type(weight).__name__
 
 
 @singledispatch

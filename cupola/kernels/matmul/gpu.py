@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from cupola.core.dtype import Precision
 from cupola.kernels.gpu import LEAST_PRODUCT, launch, power, product, refused_formats
 from cupola.kernels.matmul import xla
-from cupola.kernels.matmul.form import Adapted, Grouped, LowRank, Weight, dense
+from cupola.kernels.matmul.form import Adapted, Grouped, LowRank, Weight, dense, form_of
 
 BLOCK_ROWS, BLOCK_OUTPUTS = 64, 64
 BLOCK_BYTES = 64
@@ -43,7 +43,7 @@ def refuses(x: Float[Array, "..."], weight: Weight, precision: Precision, contra
     """Returns why the kernel cannot multiply so."""
     base = _base(weight)
     if not isinstance(base, Grouped):
-        return [f"the weight is kept as {type(base).__name__}, and it takes Grouped"]
+        return [f"the weight is kept as {form_of(base)}, and it takes Grouped"]
     reasons = _formats(x, precision)
     if base.codes.ndim != 2:
         reasons.append("the weight is a stack of matrices")
@@ -63,7 +63,7 @@ def dot_experts(
 def refuses_experts(x: Float[Array, "N K"], weight: Weight, sizes: Int[Array, " E"], precision: Precision) -> list[str]:
     """Returns why the kernel cannot multiply so."""
     if not isinstance(weight, jax.Array):
-        return [f"the weights are kept as {type(weight).__name__}, and it takes an array"]
+        return [f"the weights are kept as {form_of(weight)}, and it takes an array"]
     return _formats(x, precision)
 
 

@@ -41,7 +41,7 @@ def test_what_the_library_lacks_is_refused(given, reason):
 def test_what_it_has_is_refused_only_where_there_is_no_gpu():
     assert reasons() == []
     with interpreted(), pytest.raises(Unsupported, match="it is for NVIDIA GPUs, and this device is a cpu"):
-        attend(HEADS, HEADS, HEADS, mask=CAUSAL, precision=BFLOAT16, implementation="gpu/cudnn")
+        attend(HEADS, HEADS, HEADS, mask=CAUSAL, precision=BFLOAT16, implementation="cudnn")
 
 
 def test_heads_wider_than_a_program_holds_are_refused():

@@ -14,7 +14,7 @@ X = jax.random.normal(jax.random.key(0), (2, 3, 4))
 HEAD = jax.random.normal(jax.random.key(1), (16_380, 4))
 TARGETS = jnp.asarray([[0, 8189, 4], [1, 3, 2]])
 WEIGHTS = jnp.asarray([[1.0, 0.5, 0.0], [2.0, 1.0, 1.0]])
-NAMES = [i.name for i in LINEAR_LOSSES.implementations]
+NAMES = [i.name for i in LINEAR_LOSSES.implementations if i.name != "gpu"]
 
 
 def named(name):

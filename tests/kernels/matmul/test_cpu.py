@@ -177,7 +177,9 @@ def test_what_there_is_no_kernel_for_is_refused_with_every_reason(native):
         dot(normal(2, 4, 6), packed, halves, contract=2, implementation=native)
     with pytest.raises(Unsupported, match="x is float16, .*the weight sums over 2 dims, and 1 are asked for"):
         dot(jnp.ones((2, 4), jnp.float16), packed, FLOAT32, implementation=native)
-    with pytest.raises(Unsupported, match="kept as an array, and it takes Packed and PackedGroups"):
+    with pytest.raises(Unsupported, match="kept as Int8, and it takes Packed and PackedGroups"):
+        dot(normal(2, 4), Int8.quantize(normal(4, 3)), FLOAT32, implementation=native)
+    with pytest.raises(Unsupported, match="it rounds to bfloat16, and precision.compute is float32"):
         dot(normal(2, 4), normal(4, 3), FLOAT32, implementation=native)
     with pytest.raises(Unsupported, match="it takes a stack of Packed"):
         dot_experts(normal(2, 4), normal(1, 4, 3), jnp.asarray([2]), FLOAT32, implementation=native)

@@ -24,6 +24,8 @@ GAIN = 0.95
 """What is chosen before XLA takes at most this share of its time: less of a gain may be chance."""
 _NAMED = jax.make_user_context(())
 """Pairs of an operation's name, "" for every other one, and what is asked of it."""
+_BY_LIST = jax.make_user_context(False)
+"""Whether the order of the list decides, whatever was measured."""
 
 
 def using(implementation: str | None, *operations: "Operation") -> contextlib.AbstractContextManager[Any]:
@@ -47,17 +49,19 @@ def using(implementation: str | None, *operations: "Operation") -> contextlib.Ab
     return _NAMED(tuple(sorted(named.items())))
 
 
-def keeping(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function as it would be called here and now, for another thread to call: it keeps what `using` named."""
-    named = _NAMED.value
-    if not named:
-        return function
+def same_at_all_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function with choices that do not depend on sizes: of each operation the first that can is used.
 
-    def kept(*args: Any, **kwargs: Any) -> Any:
-        with _NAMED(named):
+    A server's steps are of many sizes, and a row has to be the same bits in each of them. What `using` named here and
+    now is kept, whichever thread calls the function.
+    """
+    named = _NAMED.value
+
+    def same(*args: Any, **kwargs: Any) -> Any:
+        with _NAMED(named), _BY_LIST(True):
             return function(*args, **kwargs)
 
-    return kept
+    return same
 
 
 def _refuses_nothing(*_: Any, **__: Any) -> list[str]:
@@ -150,7 +154,8 @@ class Operation:
         asked_for = [i for i in self.implementations if asked is None or i.answers(asked)]
         reasons = {i.name: tuple(i.refuses(*args, **kwargs)) for i in asked_for}
         able = candidates(i for i in asked_for if not reasons[i.name])
-        nearest = measured.nearest(self.name, measured.call_of(args, kwargs)) if asked is None else None
+        by_size = asked is None and not _BY_LIST.value
+        nearest = measured.nearest(self.name, measured.call_of(args, kwargs)) if by_size else None
         seconds = nearest.seconds if nearest else {}
         verdicts = tuple(Verdict(i, reasons[i.name], seconds.get(i.name)) for i in asked_for)
         return Choice(_fastest(able, seconds), verdicts, nearest)

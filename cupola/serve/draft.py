@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int32
 
 from cupola.core.errors import ConfigError
 from cupola.core.module import Tree
-from cupola.kernels.choose import keeping
+from cupola.kernels.choose import same_at_all_sizes
 from cupola.models.decoder import Decoder
 from cupola.serve.admit import Limits
 from cupola.serve.batch import Batch, Tables, batch_of
@@ -70,8 +70,8 @@ class Draft:
         self._tables = Tables(self._slots, -(-limits.max_length // limits.page_size))
         self._pool = Pool.empty(model, limits.pages, limits.page_size)
         self._compiled: dict[Shape, Any] = {}
-        self._guess = jax.jit(keeping(partial(_guess, model, count, vocabulary)), donate_argnums=1)
-        self._follow = jax.jit(keeping(partial(_follow, model)), donate_argnums=1)
+        self._guess = jax.jit(same_at_all_sizes(partial(_guess, model, count, vocabulary)), donate_argnums=1)
+        self._follow = jax.jit(same_at_all_sizes(partial(_follow, model)), donate_argnums=1)
 
     def compile(self, shape: Shape) -> None:
         """Compiles what goes with a step of the model; any thread may call it."""

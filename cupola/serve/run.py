@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Int32
 
 from cupola.core.module import Tree
 from cupola.core.record import record
-from cupola.kernels.choose import keeping
+from cupola.kernels.choose import same_at_all_sizes
 from cupola.kernels.paged import Keys, Values, stored_dtype
 from cupola.layers.kv import Paged, Rows
 from cupola.models.decoder import Decoder
@@ -169,7 +169,7 @@ class Runner:
         self._pool = Pool.empty(model, pages, page_size)
         self._latest = jnp.zeros(self._slots, jnp.int32)
         self._compiled: dict[Shape, Any] = {}
-        self._step = jax.jit(keeping(partial(_step, model)), donate_argnums=1)
+        self._step = jax.jit(same_at_all_sizes(partial(_step, model)), donate_argnums=1)
 
     def compile(self, shape: Shape) -> None:
         """Compiles a step, or finds it in the cache of compilations; any thread may call it."""

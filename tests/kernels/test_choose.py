@@ -7,7 +7,7 @@ from cases import OPERATIONS, TYPICAL
 
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import Unsupported
-from cupola.kernels.choose import Implementation, Operation, keeping, using
+from cupola.kernels.choose import Implementation, Operation, same_at_all_sizes, using
 
 
 def only_even(x):
@@ -97,9 +97,8 @@ def test_what_was_compiled_outside_is_compiled_anew_inside():
 
 
 def test_what_is_kept_is_used_in_another_thread():
-    assert keeping(DOUBLE) is DOUBLE
     with using("reference"):
-        kept = keeping(partial(DOUBLE, None))
+        kept = same_at_all_sizes(partial(DOUBLE, None))
     with ThreadPoolExecutor(1) as other:
         assert other.submit(kept, 4).result() == ("reference", 8)
     assert kept(4) == ("reference", 8)

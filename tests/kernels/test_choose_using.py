@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cupola.core.dtype import BFLOAT16
-from cupola.kernels.choose import Implementation, Operation, keeping, using
+from cupola.kernels.choose import Implementation, Operation, same_at_all_sizes, using
 
 DRAWS = 8
 KINDS = [None, "xla", "reference"]
@@ -72,7 +72,7 @@ def test_one_operation_is_switched_alone_and_contexts_add_up():
         assert (one(None), other(None), one("fast")) == ("slow", "fast", "fast")
         with using("slow", other):
             assert (one(None), other(None)) == ("slow", "slow")
-            assert keeping(lambda: one(None))() == "slow"
+            assert same_at_all_sizes(lambda: one(None))() == "slow"
         with using("fast"):
             assert one(None) == "fast"
     assert one(None) == "fast"

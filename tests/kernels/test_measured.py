@@ -8,7 +8,7 @@ import pytest
 from cupola.core.dtype import BFLOAT16, FLOAT32
 from cupola.kernels import measured
 from cupola.kernels.attention.mask import CAUSAL
-from cupola.kernels.choose import Implementation, Operation
+from cupola.kernels.choose import Implementation, Operation, same_at_all_sizes
 from cupola.kernels.matmul.form import Int8
 from cupola.kernels.measured import Call, Row, call_of, distance, nearest
 
@@ -65,6 +65,12 @@ def test_the_fastest_at_the_nearest_shapes_is_chosen(tables):
 def test_what_refuses_is_not_chosen_however_fast(tables):
     tables([row((1, 8), cpu_fast=1.0, cpu_slow=2.0, xla=3.0)])
     assert chosen(0, 8) == "cpu/slow"
+
+
+def test_a_server_has_the_same_at_all_sizes(tables):
+    tables([row((1, 8), cpu_fast=3.0, xla=1.0)])
+    assert chosen(1, 8) == "xla"
+    assert same_at_all_sizes(chosen)(1, 8) == "cpu/fast"
 
 
 def test_levels_never_take_turns(tables):

@@ -30,8 +30,8 @@ DOT = Operation(
 DOTS = Operation(
     "dots",
     (
-        *implementations(dense.dots, dense.refuses),
         Implementation("xla", xla.dots),
+        *implementations(dense.dots, dense.refuses),
         Implementation("reference", reference.dots),
     ),
 )

@@ -17,8 +17,8 @@ from cupola.kernels.rotary.pairing import Pairing
 ROTATE = Operation(
     "rotate",
     (
-        Implementation("xla", xla.rotate),
         *implementations(cpu.rotate, cpu.refuses),
+        Implementation("xla", xla.rotate),
         on_gpu(gpu.rotate, gpu.refuses),
         Implementation("reference", reference.rotate),
     ),

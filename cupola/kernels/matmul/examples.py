@@ -15,6 +15,7 @@ from cupola.kernels.matmul.packed import Packed, pack_groups
 GROUP = 32
 ROWS = (1, 8, 32, 128)
 SERVED = tuple({"M": m, "K": k, "F": f} for k, f in ((576, 1536), (2048, 2048), (4096, 4096)) for m in ROWS)
+STEPS = tuple({"M": 2048, "K": k, "F": f} for k, f in ((256, 256), (256, 640), (640, 256), (512, 512), (512, 1536)))
 TRAINED = ({"M": 2048, "K": 512, "F": 1536}, {"M": 2048, "K": 1536, "F": 512})
 
 
@@ -68,7 +69,7 @@ PACKED: tuple[Callable[..., Weight], ...] = (_packed, *(partial(_packed_groups, 
 EXPERTS = tuple({"M": m, "E": 8, "K": 512, "F": 1024} for m in (8, 64, 512))
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
-    *(Example(DOTS, partial(_dots, weights), SERVED, TRAINED, (0, 1)) for weights in (1, 2, 3)),
+    *(Example(DOTS, partial(_dots, weights), SERVED, STEPS, (0, 1)) for weights in (1, 2, 3)),
     *(Example(DOT, partial(_dot, form), SERVED) for form in FORMS),
     *(Example(DOT, partial(_dot, form), SERVED, tuned=False) for form in PACKED),
     Example(DOT_EXPERTS, _dot_experts, EXPERTS, ({"M": 2048, "E": 8, "K": 512, "F": 1024},), (0, 1)),

@@ -51,7 +51,7 @@ def likeliest(logits: Float32[Array, "R V"], count: int) -> tuple[Float32[Array,
     if total // FINE <= count:
         values, ids = jax.lax.top_k(logits, count)
         return values, ids.astype(jnp.int32)
-    fine = logits.reshape(logits.shape[0], -1, FINE)
+    fine = _cut(logits, FINE)
     _, blocks = jax.lax.top_k(jnp.max(fine, axis=2), count)
     blocks = jnp.sort(blocks, axis=1)  # by id, so that of equals the lowest comes first
     held = jnp.take_along_axis(fine, blocks[:, :, None], axis=1).reshape(logits.shape[0], -1)
@@ -62,11 +62,12 @@ def likeliest(logits: Float32[Array, "R V"], count: int) -> tuple[Float32[Array,
 
 def _blocks(logits: Float[Array, "R V"], vocabulary: int) -> Float32[Array, "R N Z"]:
     """Splits each row into blocks; what fills the last one can never be drawn."""
-    logits = logits[:, :vocabulary].astype(jnp.float32)
-    short = -logits.shape[1] % BLOCK
-    if short:
-        logits = jnp.pad(logits, ((0, 0), (0, short)), constant_values=-jnp.inf)
-    return logits.reshape(logits.shape[0], -1, BLOCK)
+    return _cut(logits[:, :vocabulary].astype(jnp.float32), BLOCK)
+
+
+def _cut(logits: Float32[Array, "R V"], size: int) -> Float32[Array, "R N Z"]:
+    padded = jnp.pad(logits, ((0, 0), (0, -logits.shape[1] % size)), constant_values=-jnp.inf)
+    return padded.reshape(logits.shape[0], -1, size)
 
 
 def _argmax(logits: Float32[Array, "R N Z"]) -> tuple[Int32[Array, " R"], Float32[Array, " R"]]:

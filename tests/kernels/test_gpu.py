@@ -94,9 +94,8 @@ def test_is_lowered_for_cuda_at_real_sizes(example, sizes, dtype, gradient):
         return out, back(jax.tree.map(jnp.ones_like, out))
 
     text = lowered(call)
-    if refused:
-        pytest.skip(f"refused: {refused[0]}")
-    assert KERNEL in text
+    # What is refused is told, and nothing is launched.
+    assert (KERNEL in text) != bool(refused)
 
 
 @SLOW

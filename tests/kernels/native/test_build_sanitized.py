@@ -70,9 +70,11 @@ def test_a_planted_read_past_the_end_is_found(past, environment, tmp_path):
 
 @pytest.mark.slow
 def test_no_kernel_does_what_is_undefined(environment, monkeypatch):
-    levels = list(find().libraries)
-    if not levels:
+    built = list(find().libraries)
+    if not built:
         pytest.skip(f"no native library: {find().reason}")
+    # The ones between differ from these in instructions, not in how they read and write.
+    levels = sorted({built[0], built[-1]}, key=built.index)
     monkeypatch.setenv("HOME", environment["HOME"])
     build.build(build.own_folder(), levels, FLAGS)
     used = watched(environment, "-c", "from cupola.kernels.native import library; print(library.find().libraries)")

@@ -38,7 +38,7 @@ MUTANTS = {
         "cross_entropy/cpu.cc", "slope.where[column + j] - row;", "slope.where[column + j] - row + 1;", "typical",
     ),
     "dot_experts: the first matrix for all": ("matmul/cpu.cc", "(e * blocks + b)", "b", "packed, odd sizes"),
-    "dot: bf16 where float32 was asked": ("matmul/cpu.cc", "to[i] = wide(i);", "to[i] = widen(narrow(wide(i)));", "packed, odd sizes"),
+    "dot: bf16 where float32 was asked": ("matmul/cpu.cc", "rounded ? widen(narrow(wide)) : wide", "widen(narrow(wide))", "packed, odd sizes"),
     "dot: the first group's sum for all": (
         "matmul/groups.h", "-task.zero * task.rows.sums[r * groups + g]", "-task.zero * task.rows.sums[r * groups]",
         "packed groups of 4 bits",

@@ -281,7 +281,11 @@ def draw(engine: Engine, prompts: list[list[int]], new_tokens: int) -> list[tupl
     answers = []
     for number, prompt in enumerate(prompts):
         request = Request(
-            id=f"draw-{number}", prompt=tuple(prompt), limit_tokens=new_tokens, sampling=Sampling(temperature=0.0)
+            id=f"draw-{number}",
+            prompt=tuple(prompt),
+            limit_tokens=new_tokens,
+            sampling=Sampling(temperature=0.0),
+            top_logprobs=0,
         )
         tokens = [token for piece in iterate(engine, request) for token in piece.tokens]
         answers.append(([token.id for token in tokens], [token.log_prob for token in tokens]))

@@ -47,6 +47,17 @@ def table_of(rows, seed=0):
     return jnp.asarray(np.random.default_rng(seed).permutation(np.arange(1, PAGES))[: rows * 48].reshape(rows, 48))
 
 
+@pytest.fixture(scope="module")
+def expected(pool):
+    """Returns what the equation gives for the pool, once for all implementations."""
+    pages = [np.asarray(load(x)) for x in pool]
+    return cache(lambda queries, start, mask: equation(asked(queries), *pages, table_of(4), start, mask))
+
+
+def asked(queries):
+    return normal(4, queries, HEADS, WIDTH)
+
+
 def equation(query, keys, values, table, start, mask):
     """Key by key, in float64."""
     out, size = np.zeros(query.shape), keys.shape[3]
@@ -65,10 +76,10 @@ def equation(query, keys, values, table, start, mask):
 @pytest.mark.parametrize("mask", [CAUSAL, WINDOW], ids=["causal", "window"])
 @pytest.mark.parametrize("implementation", ALL)
 @pytest.mark.parametrize(("queries", "start"), [(1, (0, 5, 300, 127)), (5, (128, 3, 0, 260)), (16, (240, 0, 16, 120))])
-def test_matches_the_equation(pool, mask, implementation, queries, start):
-    query, table, start = normal(4, queries, HEADS, WIDTH), table_of(4), jnp.asarray(start)
-    got = paged_attend(query, *pool, table, start, mask=mask, implementation=runnable(implementation))
-    assert np.allclose(got, equation(query, *map(np.asarray, map(load, pool)), table, start, mask), atol=2e-6)
+def test_matches_the_equation(pool, expected, mask, implementation, queries, start):
+    how = {"mask": mask, "implementation": runnable(implementation)}
+    got = paged_attend(asked(queries), *pool, table_of(4), jnp.asarray(start), **how)
+    assert np.allclose(got, expected(queries, start, mask), atol=2e-6)
 
 
 @pytest.mark.parametrize("mask", [CAUSAL, WINDOW], ids=["causal", "window"])

@@ -20,7 +20,9 @@ def pytest_collection_modifyitems(items):
     lower = {name for level in list(find().libraries)[:-1] for name in (level, level.value, f"cpu/{level.value}")}
     for item in items:
         given = getattr(item, "callspec", None)
-        if given and item.path.is_relative_to(HERE) and lower & {x for x in given.params.values() if _is_name(x)}:
+        if not given or not item.path.is_relative_to(HERE) or item.get_closest_marker("slow"):
+            continue
+        if lower & {x for x in given.params.values() if _is_name(x)}:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.lower_level)
 

@@ -53,7 +53,7 @@ from cupola.core import host
 from cupola.core.dtype import BFLOAT16, FLOAT32
 from cupola.interop.fetch import find
 from cupola.interop.huggingface import export
-from cupola.interop.open import open_model
+from cupola.interop.open import Weights, open_model
 from cupola.observe.machine import measure as measure_machine
 from cupola.serve import measure, workloads
 from cupola.serve.admit import Cache
@@ -221,7 +221,7 @@ def serve(name: str, job: dict[str, Any], size: Size) -> None:
     """Starts our engine, compiles all its steps and answers turns."""
     host.keep_freed_memory()
     host.cache_compilations(Path.home() / ".cache" / "cupola" / "xla")
-    opened = open_model(job["gguf"], precision=BFLOAT16)
+    opened = open_model(job["gguf"], precision=BFLOAT16, weights=Weights.AUTO)
     cache = Cache.ON if name == ON else Cache.OFF
     engine = Engine(opened.model, opened.params, opened.tokenizer, Options(cache=cache, memory_bytes=CACHE_BYTES))
     del opened

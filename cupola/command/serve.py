@@ -58,7 +58,7 @@ def serve(
     adapter_rank: Annotated[int, typer.Option(min=1, help="Largest rank of an adapter.")] = 16,
     adapter_folder: Annotated[Path | None, typer.Option(help="Below which clients may load adapters.")] = None,
     draft: Draft = None,
-    weights: Annotated[Weights, typer.Option(help="Quantized weights: made dense, or kept as stored.")] = Weights.DENSE,
+    weights: Annotated[Weights, typer.Option(help="Quantized weights: made dense, or kept as stored.")] = Weights.AUTO,
     precision: Products = "auto",
     replicas: Annotated[int, typer.Option(min=1, help="Engine processes behind one address.")] = 1,
     allow_origin: Annotated[list[str] | None, typer.Option(help="A site whose pages may call this server.")] = None,

@@ -35,7 +35,7 @@ def precision_of(asked: str) -> Precision:
     return PRECISIONS[asked]
 
 
-def find(source: str, *, precision: Precision, weights: Weights = Weights.DENSE) -> Pretrained:
+def find(source: str, *, precision: Precision, weights: Weights = Weights.AUTO) -> Pretrained:
     """Returns the model that a user named.
 
     Raises:

@@ -78,7 +78,7 @@ def build(
     Args:
         config: what a config.json of Hugging Face holds.
         tensors: arrays, [outputs, inputs], by their names; or forms of a weight (`kernels/matmul`), which
-            already stand for [inputs, outputs]. They are asked for one at a time, and none is kept.
+            already stand for [inputs, outputs], of a table of tokens too. They are asked for one at a time, and none is kept.
         precision: of the model; arrays are kept in its `param`, forms as they are.
 
     Raises:
@@ -217,7 +217,7 @@ def _same(a: Any, b: Any) -> bool:
 def _taken(slot: Slot, value: "np.ndarray | Weight") -> Weight:
     """Returns the parameter that a tensor of theirs is."""
     is_array = isinstance(value, np.ndarray)
-    if not is_array and not slot.is_matrix:
+    if not is_array and not slot.param.is_matrix:
         raise WeightsError(
             f"is kept as {type(value).__name__}, which only matrices may be",
             where=slot.name,
@@ -231,7 +231,7 @@ def _taken(slot: Slot, value: "np.ndarray | Weight") -> Weight:
             remedy="The weights and config.json must be of the same model.",
         )
     if not is_array:
-        return reshape(value, slot.param.shape)
+        return reshape(value, slot.param.shape) if slot.is_matrix else value
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise WeightsError(f"holds {value.dtype.name} numbers", where=slot.name, remedy="Use unquantized weights.")
     return _array(value.T if slot.is_matrix else value, slot.param)

@@ -29,9 +29,11 @@ class Weights(enum.Enum):
     """How weights that come quantized are kept in memory."""
 
     DENSE = "dense"
-    """As arrays: the fastest where memory allows."""
+    """As arrays."""
     STORED = "stored"
     """Matrices as they are stored, in groups of 4 or 8 bits; products make them dense as they go."""
+    AUTO = "auto"
+    """As stored where that is the fastest: where native kernels make them dense. Else as arrays."""
 
 
 _NAMES = {
@@ -71,7 +73,7 @@ class GGUF:
         metadata: what the file says, by its own keys.
         config: the same as a Hugging Face config.json would say it.
         tensors: arrays in float32 by Hugging Face names, [out, in], made when they are asked for. With
-            `Weights.STORED`, a quantized matrix of a layer is `Grouped`, which stands for [in, out].
+            `Weights.STORED` or `AUTO`, a quantized matrix is `Grouped`, which stands for [in, out].
     """
 
     path: Path
@@ -288,14 +290,14 @@ class _Tensors(Mapping[str, "np.ndarray | Grouped"]):
         data = np.memmap(self._path, np.uint8, "r", place.start, (place.size_bytes,))
         rows = data.reshape(*place.shape[:-1], -1) if len(place.shape) > 1 else data.reshape(place.shape[0], -1)
         change = next((c for end, c in self._changes.items() if name.endswith(end)), lambda same: same)
-        if self._weights is Weights.STORED and _is_kept(name, place):
+        if self._weights is not Weights.DENSE and _is_kept(name, place):
             return grouped(change(rows), place.kind)
         return np.ascontiguousarray(change(_numbers(rows, place.kind).reshape(place.shape)))
 
 
 def _is_kept(name: str, place: Stored) -> bool:
-    """Whether a tensor can stay as it is stored: a table of embeddings, looked up row by row, must be dense."""
-    return len(place.shape) == 2 and name.startswith("model.layers.") and place.kind in KINDS
+    """Whether a tensor can stay as it is stored."""
+    return len(place.shape) == 2 and place.kind in KINDS
 
 
 def _numbers(rows: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:

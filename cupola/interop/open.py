@@ -23,6 +23,7 @@ from cupola.interop.gguf import read_gguf
 from cupola.interop.huggingface import read_folder
 from cupola.interop.template import ChatTemplate
 from cupola.interop.tokenizer import Language, language_of_folder, language_of_gguf
+from cupola.kernels.matmul import is_for
 from cupola.models.decoder import Decoder
 
 _LICENCE = re.compile(r"^license:[ \t]*([\w.+-]+)[ \t]*$", re.MULTILINE)
@@ -105,7 +106,8 @@ def _from_folder(path: Path, weights: Weights, precision: Precision) -> Pretrain
 
 
 def _from_gguf(path: Path, name: str, weights: Weights, precision: Precision) -> Pretrained:
-    file = read_gguf(path, weights=weights)
+    native = weights is not Weights.AUTO or is_for(precision)
+    file = read_gguf(path, weights=weights if native else Weights.DENSE)
     language = language_of_gguf(file.metadata, str(path))
     licence = file.metadata.get("general.license")
     opened = _joined(name, *build(file.config, file.tensors, precision=precision), language)

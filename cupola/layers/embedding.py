@@ -5,7 +5,6 @@ from jaxtyping import Array, Float, Int
 from cupola.config.value import bound
 from cupola.core.module import Module, Tree
 from cupola.core.param import FanIn, Initializer, Normal, Param, Role
-from cupola.kernels.matmul import Packed
 
 
 class Embedding(Module):
@@ -29,7 +28,7 @@ class Embedding(Module):
     def __call__(self, p: Tree, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Returns the row of each token, scaled."""
         table = p["table"]
-        found = table.column(tokens) if isinstance(table, Packed) else table[tokens]
+        found = table[tokens] if isinstance(table, Array) else table.column(tokens)
         found = found.astype(self.precision.output)
         return found if self.scale == 1 else found * self.scale
 

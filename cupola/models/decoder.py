@@ -17,7 +17,7 @@ from cupola.core.module import Module, Tree
 from cupola.core.record import record
 from cupola.kernels.cross_entropy import PLAIN, Objective, linear_cross_entropy, linear_log_probs
 from cupola.kernels.cross_entropy.reference import capped
-from cupola.kernels.matmul import Packed, Turned, dot
+from cupola.kernels.matmul import Turned, Weight, dot
 from cupola.layers.attention import Attention
 from cupola.layers.embedding import Embedding, Head
 from cupola.layers.norm import RMSNorm
@@ -104,15 +104,15 @@ class Decoder(Module):
         )
         return Hidden(states=self.norm(p["norm"], x), aside=said.under("stack"))
 
-    def output_table(self, p: Tree) -> Float[Array, "V D"]:
-        """Returns the matrix that gives logits: the head's, or the embedding's where they are tied."""
+    def output_table(self, p: Tree) -> Weight:
+        """Returns the matrix that gives logits, the head's or, where they are tied, the embedding's: [V, D], or a form of [D, V]."""
         return p["embedding"]["table"] if self.head is None else p["head"]["table"]
 
     def logits(self, p: Tree, states: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Returns the logits of hidden states; for a batch's loss use `loss`, which never holds them all."""
         table = self.output_table(p)
-        packed = isinstance(table, Packed)
-        weight = table if packed else Turned(values=table, shape=(self.width, self.vocabulary))
+        plain = isinstance(table, Array)
+        weight = Turned(values=table, shape=(self.width, self.vocabulary)) if plain else table
         return capped(dot(states, weight, self.precision), self.soft_cap)
 
     def loss(

@@ -33,7 +33,7 @@ from cupola.serve.run import Begun, Launched, Runner
 from cupola.serve.schedule import Scheduler
 from cupola.serve.sequence import Row, Sequence, State
 from cupola.serve.shapes import Shape
-from cupola.serve.weights import for_serving
+from cupola.serve.weights import for_serving, least_rows
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,13 @@ class Engine:
     ):
         tokenizer.check_vocabulary(model.vocabulary)
         self.model, self.tokenizer, self.options = model, tokenizer, options
-        self.limits, self.shapes = options.limits(model, draft and draft[0]), options.shapes()
-        self._vocabulary = tokenizer.vocabulary
+        self.limits, self._vocabulary = options.limits(model, draft and draft[0]), tokenizer.vocabulary
         self._adapters = Adapters(options.adapters, options.adapter_rank) if options.adapters else None
+        formed = for_serving(model, params, join=self._adapters is None)
+        self.shapes = options.shapes(least_rows(formed))
         self._runner = Runner(
             model,
-            for_serving(model, params, join=self._adapters is None),
+            formed,
             shapes=self.shapes,
             pages=self.limits.pages,
             page_size=self.limits.page_size,

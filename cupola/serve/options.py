@@ -12,7 +12,7 @@ from cupola.core.errors import ConfigError
 from cupola.models.decoder import Decoder
 from cupola.serve.admit import Cache, Limits, Policy
 from cupola.serve.run import bytes_per_token
-from cupola.serve.shapes import Shapes
+from cupola.serve.shapes import LEAST_ROWS, Shapes
 from cupola.serve.speculate import Speculation, SpeculationKind
 
 SHARE_OF_FREE = 0.15
@@ -72,15 +72,19 @@ class Options(Value):
                 remedy=f"Use {max(1, round(self.budget_tokens / size)) * size}.",
             )
 
-    def shapes(self) -> Shapes:
-        """Returns the shapes that steps are compiled for."""
+    def shapes(self, least: int = LEAST_ROWS) -> Shapes:
+        """Returns the shapes that steps are compiled for.
+
+        Args:
+            least: rows of the smallest step.
+        """
         most = self.max_running
         decodes = tuple(sorted({n for n in (1, 4, 8, 16, 32, 64, 128, 256, 512) if n < most} | {most}))
         few, most_tokens = 4 * self.page_size, self.budget_tokens
         widths = [width for n in range(most_tokens.bit_length()) if (width := few << n) < most_tokens] + [most_tokens]
         chunks = sorted({(1, width) for width in widths} | {(most_tokens // width, width) for width in widths})
         draft = 0 if self.speculation.kind is SpeculationKind.NONE else self.speculation.count
-        return Shapes(decodes=decodes, mixed=(most,), chunks=tuple(chunks), draft=draft)
+        return Shapes(decodes=decodes, mixed=(most,), chunks=tuple(chunks), draft=draft, least=least)
 
     def limits(self, model: Decoder, draft: Decoder | None = None) -> Limits:
         """Returns what the scheduler may use for a model.

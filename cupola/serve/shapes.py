@@ -12,7 +12,7 @@ from cupola.core.errors import ConfigError
 from cupola.serve.sequence import Plan
 
 LEAST_ROWS = 8
-"""Tokens of the smallest step, padding included: products with fewer rows are other products on a CPU."""
+"""Tokens of the smallest step, padding included, for the compiler's products: with fewer rows they are others on a CPU."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -24,22 +24,24 @@ class Shape:
         width: tokens of each: one, or one and a draft.
         chunks: sequences whose prompt is computed.
         chunk_width: tokens of each.
+        least: rows of the smallest step, padding included.
     """
 
     decodes: int
     width: int
     chunks: int
     chunk_width: int
+    least: int = LEAST_ROWS
 
     @property
     def tokens(self) -> int:
         """Tokens of the step."""
-        return max(LEAST_ROWS, self.decodes * self.width + self.chunks * self.chunk_width)
+        return max(self.least, self.decodes * self.width + self.chunks * self.chunk_width)
 
     @property
     def draws(self) -> int:
         """Rows of logits of the step."""
-        return max(LEAST_ROWS, self.decodes * self.width + self.chunks)
+        return max(self.least, self.decodes * self.width + self.chunks)
 
     def __str__(self) -> str:
         parts = [f"{self.decodes} x {self.width}"] if self.decodes else []
@@ -54,12 +56,14 @@ class Shapes(Value):
         mixed: the numbers that a step with prompts is compiled for; the last is that of `decodes`.
         chunks: (sequences, tokens) of the prompts' part, the fewest tokens first.
         draft: tokens that speculation may add to a decoding sequence.
+        least: rows of the smallest step; native products are the same for one row as for many.
     """
 
     decodes: tuple[int, ...] = (1, 4, 8, 16, 32)
     mixed: tuple[int, ...] = (4, 32)
     chunks: tuple[tuple[int, int], ...] = ((1, 64), (4, 64), (1, 512))
     draft: int = 0
+    least: int = LEAST_ROWS
 
     def check(self) -> None:
         for name in ("decodes", "mixed"):
@@ -77,8 +81,11 @@ class Shapes(Value):
     def essential(self) -> tuple[Shape, ...]:
         """Shapes that together take every plan."""
         most = self.decodes[-1]
-        mixed = (Shape(most, 1 + self.draft, *chunk) for chunk in self.chunks if self._needed(chunk))
-        return (Shape(most, 1 + self.draft, 0, 0), *mixed)
+        mixed = (self._shape(most, *chunk) for chunk in self.chunks if self._needed(chunk))
+        return (self._shape(most, 0, 0), *mixed)
+
+    def _shape(self, decodes: int, chunks: int, chunk_width: int) -> Shape:
+        return Shape(decodes, 1 + self.draft, chunks, chunk_width, self.least)
 
     def _needed(self, chunk: tuple[int, int]) -> bool:
         """Whether no other chunk shape holds all that this one does."""
@@ -87,10 +94,9 @@ class Shapes(Value):
     @property
     def all(self) -> tuple[Shape, ...]:
         """Every shape, the essential ones first, then those of fewer tokens first."""
-        width = 1 + self.draft
-        decode = [Shape(n, width, 0, 0) for n in self.decodes]
-        alone = [Shape(0, width, *chunk) for chunk in self.chunks]
-        mixed = [Shape(n, width, *chunk) for n in self.mixed for chunk in self.chunks]
+        decode = [self._shape(n, 0, 0) for n in self.decodes]
+        alone = [self._shape(0, *chunk) for chunk in self.chunks]
+        mixed = [self._shape(n, *chunk) for n in self.mixed for chunk in self.chunks]
         first = self.essential
         return (*first, *sorted({*decode, *alone, *mixed} - {*first}, key=lambda shape: shape.tokens))
 

@@ -12,18 +12,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from cupola.core.dtype import Precision
 from cupola.core.module import Module, Tree
 from cupola.core.param import Param, Role
-from cupola.kernels.matmul import Grouped, Packed, Turned, group_of, is_for, pack_groups
+from cupola.kernels.matmul import (
+    Activations,
+    Grouped,
+    Packed,
+    PackedGroups,
+    Turned,
+    group_of,
+    is_for,
+    joined,
+    pack_groups,
+)
+from cupola.kernels.matmul.form import dense
 from cupola.layers.linear import JOINED
 from cupola.layers.repeat import unstacked
 from cupola.models.decoder import Decoder
+from cupola.serve.shapes import LEAST_ROWS
 
 _turn = jax.jit(Turned.turn, static_argnums=(1, 2))
 """Made once: what it compiles for one layer serves the others."""
 
 _pack = jax.jit(Packed.pack, static_argnums=1)
-_pack_groups = jax.jit(pack_groups)
+_pack_groups = jax.jit(pack_groups, static_argnums=1)
 
 
 @jax.jit
@@ -38,11 +51,22 @@ def for_serving(model: Decoder, params: Tree, *, join: bool = True) -> Tree:
         join: whether packed matrices that multiply the same activations become one, which adapters cannot stand beside.
     """
     formed = _formed(model, unstacked(model, params), join)
-    if is_for(model.precision):
-        # The head's matrix is the largest that a step reads; tokens can be looked up in the packed one too.
-        name = "embedding" if model.head is None else "head"
-        formed[name] = {**formed[name], "table": _pack(formed[name]["table"].T, 1)}
+    output = "embedding" if model.head is None else "head"
+    for name in {"embedding", output}:
+        table = formed[name]["table"]
+        if name == output or isinstance(table, Grouped):
+            formed[name] = {**formed[name], "table": _table(table, model.precision)}
     return formed
+
+
+def least_rows(params: Tree) -> int:
+    """Returns how many rows a step must have for a row's bits to be the same in all steps: any, if all matrices are packed.
+
+    Args:
+        params: in the forms of `for_serving`; a table that tokens are only looked up in may be plain.
+    """
+    forms = jax.tree.leaves(params | {"embedding": None}, is_leaf=lambda x: isinstance(x, Packed | PackedGroups))
+    return 1 if all(isinstance(held, Packed | PackedGroups) or held.ndim < 2 for held in forms) else LEAST_ROWS
 
 
 def _formed(module: Module, p: Any, join: bool) -> Tree:
@@ -50,8 +74,9 @@ def _formed(module: Module, p: Any, join: bool) -> Tree:
         return tuple(_formed(module, layer, join) for layer in p)
     formed = {}
     beside = [p[name] for name in module.beside]
-    if join and beside and is_for(module.precision) and all(isinstance(held, Array) for held in beside):
-        formed[JOINED] = _pack_joined(beside)
+    one = _joined(beside) if join and beside and is_for(module.precision) else None
+    if one is not None:
+        formed[JOINED] = one
         p = {name: held for name, held in p.items() if name not in module.beside}
     for name, held in p.items():
         own = module.params().get(name)
@@ -66,9 +91,25 @@ def _formed(module: Module, p: Any, join: bool) -> Tree:
     return formed
 
 
+def _joined(beside: list[Any]) -> Packed | PackedGroups | None:
+    """Returns one matrix for some that multiply the same activations; None where their forms are not alike."""
+    if all(isinstance(held, Array) for held in beside):
+        return _pack_joined(beside)
+    whole = joined(beside) if all(isinstance(held, Grouped) for held in beside) else None
+    return None if whole is None or group_of(whole) is None else _pack_groups(whole, Activations.AS_GIVEN)
+
+
+def _table(table: Any, precision: Precision) -> Any:
+    """Returns the head's matrix, the largest that a step reads; tokens can be looked up in its packed forms too."""
+    if isinstance(table, PackedGroups):
+        return table
+    matrix = dense(table) if isinstance(table, Grouped) else table.T
+    return _pack(matrix, 1) if is_for(precision) else matrix.T
+
+
 def _leaf(param: Param, held: Any, module: Module) -> Any:
     if isinstance(held, Grouped) and is_for(module.precision) and group_of(held) is not None:
-        return _pack_groups(held)
+        return _pack_groups(held, Activations.AS_GIVEN)
     if not isinstance(held, Array) or not param.is_matrix:
         return held
     dtype = module.precision.compute

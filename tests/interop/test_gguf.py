@@ -154,5 +154,8 @@ def test_the_real_file_holds_what_it_should():
     file = read_gguf(real("smollm2"), weights=Weights.STORED)
     assert (file.config["hidden_size"], file.config["num_hidden_layers"], len(file.tensors)) == (576, 30, 272)
     query = file.tensors["model.layers.0.self_attn.q_proj.weight"]
+    table = file.tensors["model.embed_tokens.weight"]
     assert isinstance(query, Grouped)
     assert (query.bits, query.shape, query.scales.dtype) == (4, (576, 576), np.float16)
+    assert isinstance(table, Grouped)
+    assert (table.bits, table.shape) == (8, (576, 49152))

@@ -15,7 +15,7 @@ from cupola.kernels.cross_entropy.api import LINEAR_LOSSES
 from cupola.kernels.cross_entropy.objective import Objective
 from cupola.kernels.matmul.api import DOT, DOT_EXPERTS
 from cupola.kernels.matmul.form import Grouped, LowRank, dense
-from cupola.kernels.matmul.packed import Packed, pack_groups
+from cupola.kernels.matmul.packed import Activations, Packed, pack_groups
 
 
 def normal(*shape, seed=0):
@@ -72,6 +72,27 @@ def packed_groups(name, rows, inputs, outputs, *, group, bits, offsets=True, siz
     return Case(DOT, name, (normal(rows, inputs),), arguments, plain)
 
 
+def codes_beside_activations(name, rows, inputs, outputs, *, group, bits, offsets=True):
+    """As above, with activations as they are given; the numbers of the matrix are such as bfloat16 holds."""
+    zero, draw = 2 ** (bits - 1), np.random.default_rng(inputs)
+    codes = draw.integers(0, 2**bits, (outputs, inputs // group, group), dtype=np.uint8)
+    held = codes if bits == 8 else codes[..., : group // 2] | codes[..., group // 2 :] << 4
+    scales = np.float32(2.0) ** draw.integers(-3, 3, (outputs, inputs // group))
+    added = scales * draw.integers(-8, 9, scales.shape).astype(np.float32) if offsets else np.zeros_like(scales)
+    matrix = ((np.float64(codes) - zero) * scales[..., None] + added[..., None]).reshape(outputs, inputs)
+
+    def plain(x, product):
+        return product("nk,fk->nf", x, jnp.asarray(matrix, x.dtype))
+
+    def arguments(arrays, precision):
+        more = (jnp.asarray(added),) if offsets else ()
+        how = {"shape": (inputs, outputs), "bits": bits, "zero": zero}
+        form = Grouped(jnp.asarray(held.reshape(outputs, -1)), jnp.asarray(scales), *more, **how)
+        return arrays[0], pack_groups(form, Activations.AS_GIVEN), precision, 1
+
+    return Case(DOT, name, (normal(rows, inputs),), arguments, plain)
+
+
 def experts(name, rows, sizes, inputs, outputs, *, keep=False):
     """Rows that stand in groups; `keep`: the matrices are packed, and have no gradient."""
     matrices, ends = exact(len(sizes), inputs, outputs), np.cumsum(sizes)
@@ -100,6 +121,8 @@ PACKED = [
     packed_groups("packed groups of 4 bits", 19, 64, 17, group=32, bits=4),
     packed_groups("packed groups of 4 bits, one row", 1, 48, 5, group=16, bits=4, offsets=False),
     packed_groups("packed groups of 8 bits", 5, 40, 33, group=8, bits=8),
+    codes_beside_activations("codes of 4 bits beside activations", 19, 64, 17, group=32, bits=4),
+    codes_beside_activations("codes of 8 bits beside activations, one row", 1, 40, 33, group=8, bits=8, offsets=False),
     packed_groups("packed groups whose scales are zero", 3, 16, 3, group=16, bits=8, size=0.0, offsets=False),
 ]
 EXPERTS = [

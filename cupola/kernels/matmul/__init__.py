@@ -10,7 +10,9 @@ from cupola.kernels.matmul.form import Int8 as Int8
 from cupola.kernels.matmul.form import LowRank as LowRank
 from cupola.kernels.matmul.form import Turned as Turned
 from cupola.kernels.matmul.form import Weight as Weight
+from cupola.kernels.matmul.form import joined as joined
 from cupola.kernels.matmul.form import reshape as reshape
+from cupola.kernels.matmul.packed import Activations as Activations
 from cupola.kernels.matmul.packed import Packed as Packed
 from cupola.kernels.matmul.packed import PackedGroups as PackedGroups
 from cupola.kernels.matmul.packed import group_of as group_of

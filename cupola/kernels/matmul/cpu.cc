@@ -4,6 +4,7 @@
 #include "matmul/groups.h"
 #include "matmul/panel.h"
 #include "matmul/tiles.h"
+#include "matmul/unpack.h"
 
 namespace cupola::matmul {
 namespace {
@@ -55,9 +56,10 @@ void prepare_row(const ffi::AnyBuffer& x, int64_t r, int64_t inputs, Number* hel
     prepare(static_cast<const float*>(x.untyped_data()) + r * inputs, inputs, to, depth, step, rounded);
 }
 
-// The first sizes[0] rows are multiplied by the first matrix, and so on; rows beyond give zeros.
-template <typename Number, typename Multiply>
-void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const bfloat16* weight, const int32_t* sizes,
+// The first sizes[0] rows are multiplied by the first matrix, and so on; rows beyond give zeros. `weights` calls what it
+// is given with the numbers of blocks of a matrix, all at once or some after the others.
+template <typename Number, typename Weights, typename Multiply>
+void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const Weights& weights, const int32_t* sizes,
                   int64_t matrices, int64_t rows, int64_t inputs, int64_t depth, int64_t columns, Number* held,
                   float* out, bool rounded, const Multiply& multiply) {
   const int64_t blocks = (columns + kColumns - 1) / kColumns, share = rows * depth >= kFew ? 8 : rows;
@@ -78,10 +80,31 @@ void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const bfloat16
     const int64_t e = piece / pieces, b = piece % pieces * at_once, start = first[size_t(e)];
     const int64_t count = first[size_t(e) + 1] - start;
     if (!count) return;
-    multiply(Task<Number>{held + start * depth, weight + (e * blocks + b) * depth * kColumns,
-                          out + start * columns + b * kColumns, count, depth, columns - b * kColumns, columns},
-             std::min(at_once, blocks - b));
+    weights(e * blocks + b, std::min(at_once, blocks - b), [&](const bfloat16* weight, int64_t first, int64_t some) {
+      const int64_t column = (b + first) * kColumns;
+      multiply(Task<Number>{held + start * depth, weight, out + start * columns + column, count, depth, columns - column,
+                            columns},
+               some);
+    });
   });
+}
+
+// With the widest products that the level has for activations in bfloat16, or in float32.
+template <typename Weights>
+void multiply_as(bool rounded, ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const Weights& weights,
+                 const int32_t* sizes, int64_t matrices, int64_t depth, ffi::ResultBuffer<ffi::F32>& out,
+                 ffi::Result<ffi::AnyBuffer>& held) {
+  const int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], columns = out->dimensions()[1];
+  const auto run = [&](auto* kept, const auto& multiply) {
+    multiply_all(pool, x, weights, sizes, matrices, rows, inputs, depth, columns, kept, out->typed_data(), rounded,
+                 multiply);
+  };
+#if CUPOLA_LEVEL >= 4
+  if (rounded) return run(as_bfloat16(held->untyped_data()), multiply_tiles);
+#elif CUPOLA_LEVEL >= 3
+  if (rounded) return run(as_bfloat16(held->untyped_data()), multiply<Paired>);
+#endif
+  run(static_cast<float*>(held->untyped_data()), multiply<Widened>);
 }
 
 // x [rows, inputs] . weight [matrices, blocks, depth / 2, 16, 2]; held is memory for x as it is multiplied.
@@ -89,42 +112,25 @@ ffi::Error dot_packed(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::B
                       ffi::Buffer<ffi::S32> sizes, bool rounded, ffi::ResultBuffer<ffi::F32> out,
                       ffi::Result<ffi::AnyBuffer> held) {
   const auto shape = weight.dimensions();
-  const int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], columns = out->dimensions()[1];
   const int64_t matrices = shape[0], depth = 2 * shape[2];
-  if (inputs > depth || depth % kDepth || columns > shape[1] * kColumns)
+  if (x.dimensions()[1] > depth || depth % kDepth || out->dimensions()[1] > shape[1] * kColumns)
     return ffi::Error::InvalidArgument("a packed weight of another shape");
   if (int64_t(sizes.element_count()) != matrices) return ffi::Error::InvalidArgument("not one size for each matrix");
   const bfloat16* from = as_bfloat16(weight.untyped_data());
-  const auto run = [&](auto* kept, const auto& multiply) {
-    multiply_all(pool, x, from, sizes.typed_data(), matrices, rows, inputs, depth, columns, kept, out->typed_data(), rounded,
-                 multiply);
+  const auto weights = [&](int64_t block, int64_t count, const auto& multiply) {
+    multiply(from + block * depth * kColumns, 0, count);
   };
-#if CUPOLA_LEVEL >= 3
-  if (rounded) {
-#if CUPOLA_LEVEL >= 4
-    run(as_bfloat16(held->untyped_data()), multiply_tiles);
-#else
-    run(as_bfloat16(held->untyped_data()), multiply<Paired>);
-#endif
-    return ffi::Error::Success();
-  }
-#endif
-  run(static_cast<float*>(held->untyped_data()), multiply<Widened>);
+  multiply_as(rounded, pool, x, weights, sizes.typed_data(), matrices, depth, out, held);
   return ffi::Error::Success();
 }
 
 template <int Bits, typename Scale>
 void multiply_grouped(ffi::ThreadPool& pool, const GroupTask<Scale>& task) {
-  const int64_t blocks = (task.columns + kColumns - 1) / kColumns, groups = task.inputs / task.group;
+  const int64_t blocks = (task.columns + kColumns - 1) / kColumns;
   const int64_t at_once = blocks_at_once(pool, blocks, task.count * task.inputs * task.columns, 4);
-  parallel(pool, (blocks + at_once - 1) / at_once, [&](int64_t piece) {
-    const int64_t b = piece * at_once;
-    GroupTask<Scale> part = task;
-    part.codes += b * kColumns * task.inputs * Bits / 8;
-    part.scales += b * groups * kColumns;
-    if (part.offsets) part.offsets += b * groups * kColumns;
-    part.out += b * kColumns;
-    part.columns -= b * kColumns;
+  parallel(pool, (blocks + at_once - 1) / at_once, [&](int64_t at) {
+    const int64_t b = at * at_once;
+    const auto part = piece<Bits>(task, 0, b);
 #if CUPOLA_LEVEL >= 4
     multiply_group_tiles<Bits>(part, std::min(at_once, blocks - b));
 #else
@@ -133,25 +139,51 @@ void multiply_grouped(ffi::ThreadPool& pool, const GroupTask<Scale>& task) {
   });
 }
 
-// x [rows, inputs] . codes [blocks, inputs * bits / 32, 16, 4] with scales (and offsets) [blocks, groups, 16].
-ffi::Error dot_grouped(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::U8> codes, ffi::AnyBuffer scales,
-                       ffi::AnyBuffer offsets, int32_t bits, int32_t zero, ffi::ResultBuffer<ffi::F32> out,
-                       ffi::Result<ffi::AnyBuffer> held, ffi::ResultBuffer<ffi::F32> row_scales,
-                       ffi::ResultBuffer<ffi::S32> row_sums) {
+// Calls run(task, bits) for codes [blocks, inputs * bits / 32, 16, 4] with scales (and offsets) [blocks, groups, 16].
+template <typename Run>
+ffi::Error with_groups(const ffi::AnyBuffer& x, const ffi::Buffer<ffi::U8>& codes, const ffi::AnyBuffer& scales,
+                       const ffi::AnyBuffer& offsets, int32_t bits, int32_t zero, ffi::ResultBuffer<ffi::F32>& out,
+                       const Run& run) {
   const int64_t rows = x.dimensions()[0], inputs = x.dimensions()[1], columns = out->dimensions()[1];
   const int64_t groups = scales.dimensions()[1], group = groups ? inputs / groups : 0;
   const bool half = scales.element_type() == ffi::DataType::F16, offset = offsets.element_count() > 0;
   if ((groups && (group * groups != inputs || group % 8)) || columns > codes.dimensions()[0] * kColumns ||
       codes.dimensions()[1] * 32 != inputs * bits || (offset && offsets.element_type() != scales.element_type()))
     return ffi::Error::InvalidArgument("packed groups of another shape");
+  if (!groups) {
+    std::memset(out->untyped_data(), 0, size_t(rows * columns) * sizeof(float));
+    return ffi::Error::Success();
+  }
+  const auto as = [&](const auto* scale, const auto* added) {
+    const GroupTask<std::remove_const_t<std::remove_pointer_t<decltype(scale)>>> task{
+        {}, codes.typed_data(), scale, offset ? added : nullptr, out->typed_data(), rows, inputs, group, columns,
+        columns, zero};
+    if (bits == 8)
+      run(task, std::integral_constant<int, 8>());
+    else
+      run(task, std::integral_constant<int, 4>());
+  };
+  if (half)
+    as(static_cast<const uint16_t*>(scales.untyped_data()), static_cast<const uint16_t*>(offsets.untyped_data()));
+  else
+    as(static_cast<const float*>(scales.untyped_data()), static_cast<const float*>(offsets.untyped_data()));
+  return ffi::Error::Success();
+}
+
+// x [rows, inputs] . groups, x rounded to whole numbers of 8 bits in groups too.
+ffi::Error dot_grouped(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::U8> codes, ffi::AnyBuffer scales,
+                       ffi::AnyBuffer offsets, int32_t bits, int32_t zero, ffi::ResultBuffer<ffi::F32> out,
+                       ffi::Result<ffi::AnyBuffer> held, ffi::ResultBuffer<ffi::F32> row_scales,
+                       ffi::ResultBuffer<ffi::S32> row_sums) {
   auto* kept = static_cast<Quads::Number*>(held->untyped_data());
-  const int64_t share = rows * inputs >= kFew ? 8 : rows;
-  if (rows)
+  return with_groups(x, codes, scales, offsets, bits, zero, out, [&](auto task, auto width) {
+    const int64_t rows = task.count, inputs = task.inputs, groups = inputs / task.group;
+    const int64_t share = rows * inputs >= kFew ? 8 : std::max<int64_t>(rows, 1);
     parallel(pool, (rows + share - 1) / share, [&](int64_t piece) {
       for (int64_t r = piece * share; r < std::min(rows, (piece + 1) * share); ++r) {
         const auto one = [&](const auto* from) {
-          quantize(from + r * inputs, inputs, std::max<int64_t>(group, 1), kept + r * inputs,
-                   row_scales->typed_data() + r * groups, row_sums->typed_data() + r * groups);
+          quantize(from + r * inputs, inputs, task.group, kept + r * inputs, row_scales->typed_data() + r * groups,
+                   row_sums->typed_data() + r * groups);
         };
         if (x.element_type() == ffi::DataType::BF16)
           one(as_bfloat16(x.untyped_data()));
@@ -159,25 +191,23 @@ ffi::Error dot_grouped(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::
           one(static_cast<const float*>(x.untyped_data()));
       }
     });
-  if (!groups) {
-    std::memset(out->untyped_data(), 0, size_t(rows * columns) * sizeof(float));
-    return ffi::Error::Success();
-  }
-  const auto run = [&](const auto* scale, const auto* added) {
-    const GroupTask<std::remove_const_t<std::remove_pointer_t<decltype(scale)>>> task{
-        {kept, row_scales->typed_data(), row_sums->typed_data()},
-        codes.typed_data(), scale, offset ? added : nullptr, out->typed_data(),
-        rows, inputs, group, columns, columns, zero};
-    if (bits == 8)
-      multiply_grouped<8>(pool, task);
-    else
-      multiply_grouped<4>(pool, task);
-  };
-  if (half)
-    run(static_cast<const uint16_t*>(scales.untyped_data()), static_cast<const uint16_t*>(offsets.untyped_data()));
-  else
-    run(static_cast<const float*>(scales.untyped_data()), static_cast<const float*>(offsets.untyped_data()));
-  return ffi::Error::Success();
+    task.rows = {kept, row_scales->typed_data(), row_sums->typed_data()};
+    multiply_grouped<width>(pool, task);
+  });
+}
+
+// x [rows, inputs] . groups, both as bfloat16; held is memory for x as it is multiplied.
+ffi::Error dot_unpacked(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::U8> codes, ffi::AnyBuffer scales,
+                        ffi::AnyBuffer offsets, int32_t bits, int32_t zero, ffi::ResultBuffer<ffi::F32> out,
+                        ffi::Result<ffi::AnyBuffer> held) {
+  return with_groups(x, codes, scales, offsets, bits, zero, out, [&](const auto& task, auto width) {
+    const int64_t depth = (task.inputs + kDepth - 1) / kDepth * kDepth;
+    const auto weights = [&](int64_t block, int64_t count, const auto& multiply) {
+      unpacked<width>(piece<width>(task, 0, block), count, depth, multiply);
+    };
+    const int32_t all = int32_t(task.count);
+    multiply_as(true, pool, x, weights, &all, 1, depth, out, held);
+  });
 }
 
 }  // namespace
@@ -195,6 +225,18 @@ CUPOLA_KERNEL(dot_grouped, dot_grouped,
                   .Ret<ffi::AnyBuffer>()
                   .Ret<ffi::Buffer<ffi::F32>>()
                   .Ret<ffi::Buffer<ffi::S32>>());
+
+CUPOLA_KERNEL(dot_unpacked, dot_unpacked,
+              ffi::Ffi::Bind()
+                  .Ctx<ffi::ThreadPool>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Arg<ffi::Buffer<ffi::U8>>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Arg<ffi::AnyBuffer>()
+                  .Attr<int32_t>("bits")
+                  .Attr<int32_t>("zero")
+                  .Ret<ffi::Buffer<ffi::F32>>()
+                  .Ret<ffi::AnyBuffer>());
 
 CUPOLA_KERNEL(dot_packed, dot_packed,
               ffi::Ffi::Bind()

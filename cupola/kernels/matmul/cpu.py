@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from cupola.core.dtype import Precision
 from cupola.kernels.matmul import xla
 from cupola.kernels.matmul.form import Adapted, LowRank, Weight, dense, form_of
-from cupola.kernels.matmul.packed import Packed, PackedGroups, as_multiplied
+from cupola.kernels.matmul.packed import DEPTH, Activations, Packed, PackedGroups, as_multiplied
 from cupola.kernels.native.level import Level
 from cupola.kernels.native.library import call, reasons
 
@@ -43,6 +43,9 @@ def refuses(x: Float[Array, "..."], weight: Weight, precision: Precision, contra
     if not isinstance(base, Packed | PackedGroups):
         return [f"the weight is kept as {form_of(base)}, and it takes Packed and PackedGroups"]
     found = _formats(x, precision)
+    as_given = isinstance(base, PackedGroups) and base.activations is Activations.AS_GIVEN
+    if as_given and precision.compute != jnp.bfloat16:
+        found.append(f"compute is {precision.compute.name}, and codes are made bfloat16 beside activations as given")
     if base.inputs != contract:
         found.append(f"the weight sums over {base.inputs} dims, and {contract} are asked for")
     return found
@@ -75,16 +78,26 @@ def _product(weight: Packed | PackedGroups, x: Float[Array, "N K"], precision: P
 
 def _group_product(weight: PackedGroups, x: Float[Array, "N K"], level: Level) -> Float[Array, "N F"]:
     rows, groups = x.shape[0], weight.scales.shape[1]
+    offsets = jnp.zeros((0,), weight.scales.dtype) if weight.offsets is None else weight.offsets
+    arrays = (x, weight.codes, weight.scales, offsets)
+    codes = {"bits": np.int32(weight.bits), "zero": np.int32(weight.zero)}
+    out = jax.ShapeDtypeStruct((rows, weight.sizes[1]), jnp.float32)
+    if weight.activations is Activations.AS_GIVEN:
+        held = jax.ShapeDtypeStruct((rows, -(-x.shape[1] // DEPTH) * DEPTH), _held(level))
+        return call("dot_unpacked", level, (out, held), *arrays, **codes)[0]
     results = (
-        jax.ShapeDtypeStruct((rows, weight.sizes[1]), jnp.float32),
+        out,
         # Memory for x as it is multiplied: whole numbers, a scale and a sum for each group.
         jax.ShapeDtypeStruct(x.shape, jnp.int8 if level in NATIVE_BF16 else jnp.int16),
         jax.ShapeDtypeStruct((rows, groups), jnp.float32),
         jax.ShapeDtypeStruct((rows, groups), jnp.int32),
     )
-    offsets = jnp.zeros((0,), weight.scales.dtype) if weight.offsets is None else weight.offsets
-    arrays = (x, weight.codes, weight.scales, offsets)
-    return call("dot_grouped", level, results, *arrays, bits=np.int32(weight.bits), zero=np.int32(weight.zero))[0]
+    return call("dot_grouped", level, results, *arrays, **codes)[0]
+
+
+def _held(level: Level) -> np.dtype:
+    """Returns the dtype in which activations of a bfloat16 policy are held while they are multiplied."""
+    return jnp.dtype(jnp.bfloat16 if level in NATIVE_BF16 else jnp.float32)
 
 
 def native_product(
@@ -97,7 +110,7 @@ def native_product(
 ) -> Float[Array, "M F"]:
     """Returns rows times packed matrices: `sizes` rows by each in turn."""
     rounded = precision.compute == jnp.bfloat16
-    held = jnp.bfloat16 if rounded and level in NATIVE_BF16 else jnp.float32
+    held = _held(level) if rounded else jnp.dtype(jnp.float32)
     results = (
         jax.ShapeDtypeStruct((x.shape[0], outputs), jnp.float32),
         # Memory for x as it is multiplied: XLA has it at hand, the kernel would have to ask the system.

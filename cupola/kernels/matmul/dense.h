@@ -15,17 +15,6 @@ Matrix matrix_of(const ffi::AnyBuffer& x) {
   return {x.untyped_data(), x.element_type() == ffi::BF16, x.dimensions()[0], x.dimensions()[1]};
 }
 
-// Memory of this thread, kept from one task to the next.
-bfloat16* own_memory(int64_t numbers) {
-  thread_local std::unique_ptr<bfloat16, decltype(&std::free)> held(nullptr, &std::free);
-  thread_local int64_t size = 0;
-  if (size < numbers) {
-    held.reset(static_cast<bfloat16*>(std::aligned_alloc(64, size_t(ceil(numbers, kTile) * kTile) * sizeof(bfloat16))));
-    size = numbers;
-  }
-  return held.get();
-}
-
 // Which part of something that is cut into parts of unlike sizes: the part, and the place in it.
 template <typename Size>
 inline int64_t find(int64_t& at, const Size& size) {

@@ -6,6 +6,7 @@ Invariant: `dense(form)` is the matrix that a product with the form multiplies b
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -65,6 +66,14 @@ class Grouped:
     shape: tuple[int, ...] = dataclasses.field(kw_only=True, metadata={"static": True})
     bits: int = dataclasses.field(kw_only=True, metadata={"static": True})
     zero: int = dataclasses.field(default=0, kw_only=True, metadata={"static": True})
+
+    def column(self, index: Int[Array, "..."]) -> Float[Array, "... K"]:
+        """Returns the weights of some outputs of one matrix: rows of a table of embeddings that is the head too."""
+        flat = index.reshape(-1)
+        offsets = None if self.offsets is None else self.offsets[flat]
+        shape = (self.codes.shape[-1] * 8 // self.bits, len(flat))
+        found = dataclasses.replace(self, codes=self.codes[flat], scales=self.scales[flat], offsets=offsets, shape=shape)
+        return _rows(found).reshape(*index.shape, -1)
 
 
 @record
@@ -218,3 +227,15 @@ def reshape(weight: Weight, shape: tuple[int, ...]) -> Weight:
             remedy="Split inputs and outputs, each into sizes that multiply to them.",
         )
     return dataclasses.replace(weight, shape=tuple(shape))
+
+
+def joined(weights: Sequence[Grouped]) -> Grouped | None:
+    """Returns one matrix with the outputs of several that multiply the same activations; None if they are not alike."""
+    first = weights[0]
+    for other in weights[1:]:
+        same = (other.bits, other.zero, other.codes.shape[1:], other.scales.shape[1:], other.offsets is None)
+        if same != (first.bits, first.zero, first.codes.shape[1:], first.scales.shape[1:], first.offsets is None):
+            return None
+    shape = (first.codes.shape[1] * 8 // first.bits, sum(len(each.codes) for each in weights))
+    alike = [dataclasses.replace(each, shape=shape) for each in weights]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *alike)

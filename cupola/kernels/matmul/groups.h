@@ -83,6 +83,20 @@ struct GroupTask {
   int32_t zero;
 };
 
+// The part of a task from a row and a block on.
+template <int Bits, typename Scale>
+GroupTask<Scale> piece(GroupTask<Scale> task, int64_t row, int64_t block) {
+  const int64_t groups = task.inputs / task.group, scales = block * groups * kColumns;
+  task.rows = {task.rows.x + row * task.inputs, task.rows.scales + row * groups, task.rows.sums + row * groups};
+  task.codes += block * kColumns * task.inputs * Bits / 8;
+  task.scales += scales;
+  if (task.offsets) task.offsets += scales;
+  task.out += row * task.stride + block * kColumns;
+  task.count -= row;
+  task.columns -= block * kColumns;
+  return task;
+}
+
 template <int Bits, int R, int B, typename Scale>
 void group_tile(const GroupTask<Scale>& task) {
   const int64_t groups = task.inputs / task.group, bytes = task.inputs * Bits / 8 * kColumns;

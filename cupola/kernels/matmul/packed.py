@@ -5,6 +5,7 @@ Invariant: `dense(packed)` is the matrix, rounded to bfloat16 if it was dense.
 """
 
 import dataclasses
+import enum
 import math
 
 import jax
@@ -83,12 +84,19 @@ def _(weight: Packed) -> Float[Array, "..."]:
     return matrix[..., :k, :f].reshape(*stack, *weight.shape)
 
 
+class Activations(enum.Enum):
+    """How activations are multiplied by quantized weights; every implementation rounds them so."""
+
+    AS_GIVEN = "as given"
+    """As by a dense matrix: both in the dtype of the precision policy (W4A16, W8A16)."""
+    INT8 = "int8"
+    """As whole numbers of 8 bits too, each group of a row with a scale of its own, so that its largest is 127
+    (W4A8, W8A8)."""
+
+
 @record
 class PackedGroups:
     """Small whole numbers in groups, as in `Grouped`: what a server on a CPU keeps of quantized weights.
-
-    Activations are multiplied as whole numbers of 8 bits too: each group of a row has a scale of its own,
-    so that its largest number is 127. Every implementation rounds them so.
 
     Args:
         codes: blocks of 16 outputs; in a block runs of 4 codes of each output, or of 4 pairs of 4 bits:
@@ -98,6 +106,7 @@ class PackedGroups:
         shape, bits, zero: as of `Grouped`.
         inputs: how many dims K is.
         group: codes that share a scale.
+        activations: how they are multiplied.
     """
 
     codes: UInt8[Array, "*L N P 16 4"]
@@ -108,6 +117,7 @@ class PackedGroups:
     zero: int = dataclasses.field(kw_only=True, metadata={"static": True})
     inputs: int = dataclasses.field(kw_only=True, metadata={"static": True})
     group: int = dataclasses.field(kw_only=True, metadata={"static": True})
+    activations: Activations = dataclasses.field(default=Activations.INT8, kw_only=True, metadata={"static": True})
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -119,8 +129,20 @@ class PackedGroups:
         """In which what stands beside it is kept, such as adapters."""
         return jnp.dtype(jnp.float32)
 
+    def column(self, index: Int[Array, "..."]) -> Float[Array, "... K"]:
+        """Returns the weights of some outputs: rows of a table of embeddings that is the head too."""
+        flat = index.reshape(-1)
 
-def pack_groups(weight: Grouped | Int8) -> PackedGroups:
+        def lines(x: Array) -> Array:
+            return x[flat // COLUMNS, :, flat % COLUMNS].reshape(len(flat), -1)
+
+        offsets = None if self.offsets is None else lines(self.offsets)
+        shape = (self.sizes[0], len(flat))
+        found = Grouped(lines(self.codes), lines(self.scales), offsets, shape=shape, bits=self.bits, zero=self.zero)
+        return dense(found).T.reshape(*index.shape, -1)
+
+
+def pack_groups(weight: Grouped | Int8, activations: Activations = Activations.INT8) -> PackedGroups:
     """Returns the packed form of a quantized weight: the same numbers.
 
     Raises:
@@ -153,6 +175,7 @@ def pack_groups(weight: Grouped | Int8) -> PackedGroups:
         zero=weight.zero,
         inputs=at,
         group=size,
+        activations=activations,
     )
 
 
@@ -192,7 +215,7 @@ def as_multiplied(x: Float[Array, "*N K"], weight: Weight) -> Float[Array, "*N K
 
     The gradient passes the rounding as if there were none.
     """
-    if not isinstance(weight, PackedGroups):
+    if not isinstance(weight, PackedGroups) or weight.activations is Activations.AS_GIVEN:
         return x
     groups = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, weight.group)
     top = jnp.max(jnp.abs(groups), axis=-1, keepdims=True)

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -44,6 +45,17 @@ inline bfloat16 narrow(float x) {
 
 inline const bfloat16* as_bfloat16(const void* data) { return static_cast<const bfloat16*>(data); }
 inline bfloat16* as_bfloat16(void* data) { return static_cast<bfloat16*>(data); }
+
+// Memory of this thread, kept from one task to the next; what it held before is lost.
+inline bfloat16* own_memory(int64_t numbers) {
+  thread_local std::unique_ptr<bfloat16, decltype(&std::free)> held(nullptr, &std::free);
+  thread_local int64_t size = 0;
+  if (size < numbers) {
+    held.reset(static_cast<bfloat16*>(std::aligned_alloc(64, size_t((numbers + 31) / 32 * 32) * sizeof(bfloat16))));
+    size = numbers;
+  }
+  return held.get();
+}
 
 constexpr int kPatience = 256;  // pauses, some microseconds: others end their last piece in that time
 

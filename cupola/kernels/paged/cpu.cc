@@ -71,7 +71,7 @@ void attend_task(const Problem& p, const Asked* query, const Number* keys, const
 
 #if CUPOLA_LEVEL >= 4
 template <typename Asked>
-using OfTiles = std::conditional_t<sizeof(Asked) == sizeof(bfloat16), Tiles<1, 2>, Tiles<3, 3>>;
+using OfTiles = Tiles<sizeof(Asked) == sizeof(bfloat16) ? 1 : 3>;
 template <typename Asked, typename Number>
 using Way = std::conditional_t<sizeof(Number) == sizeof(bfloat16), OfTiles<Asked>, Wide<Number>>;
 #else

@@ -1,6 +1,6 @@
 // Products of bfloat16 in the processor's tiles. A float32 number is the sum of three bfloat16 ones, the least of which
-// are multiplied first, so that nothing is lost but what float32 sums lose. Queries that are bfloat16 stand as they are;
-// the weights of their keys are the sum of two, which is more than the result keeps.
+// are multiplied first, so that nothing is lost but what float32 sums lose. Queries that are bfloat16 stand as they are,
+// and the weights of their keys are rounded to it.
 #pragma once
 
 #include "paged/problem.h"
@@ -89,12 +89,14 @@ inline void pair(const bfloat16* even, const bfloat16* odd, __mmask16 kept, bflo
 }
 
 // For queries and weights of so many parts.
-template <int kAsked, int kWeighed>
+template <int kParts>
 struct Tiles {
   static constexpr int64_t kBlock = 128;  // places: long enough that one step need not wait for the one before
   const Problem& p;
   int64_t padded, deep;  // the width in whole tiles of columns, and of depth
-  // Of scores: where queries are multiplied as they are. Others bring it with them.
+  // Queries that are multiplied as they are have their scores scaled, and weights that are powers of 2. Others bring
+  // the scale with them, and have weights that are powers of e.
+  static constexpr bool kRounded = kParts == 1;
   float scale, own_scale;
   bfloat16 *query, *keys, *values, *weights;
   float *scores, *mixed, *out, *top, *total;
@@ -103,15 +105,15 @@ struct Tiles {
       : p(p),
         padded(rounded_up(p.width, 16)),
         deep(rounded_up(p.width, kTileDepth)),
-        scale(kAsked == 1 ? p.scale : 1),
-        own_scale(kAsked == 1 ? 1 : p.scale) {
+        scale(kRounded ? p.scale * 1.44269504088896341f : 1),
+        own_scale(kRounded ? 1 : p.scale) {
     const int64_t groups = (rows + kTileRows - 1) / kTileRows;
-    float* next = scratch(groups * kTileRows * kAsked * deep / 2 + kBlock * (deep + padded) / 2 +
-                          kTileRows * kWeighed * kBlock / 2 + kTileRows * (kBlock + padded) + rows * (padded + 17) +
+    float* next = scratch(groups * kTileRows * kParts * deep / 2 + kBlock * (deep + padded) / 2 +
+                          kTileRows * kParts * kBlock / 2 + kTileRows * (kBlock + padded) + rows * (padded + 17) +
                           16 * 9);
     const auto numbers = [&](int64_t count) { return reinterpret_cast<bfloat16*>(taken(next, count / 2)); };
-    query = numbers(groups * kTileRows * kAsked * deep), keys = numbers(kBlock * deep), values = numbers(kBlock * padded);
-    weights = numbers(kTileRows * kWeighed * kBlock);
+    query = numbers(groups * kTileRows * kParts * deep), keys = numbers(kBlock * deep), values = numbers(kBlock * padded);
+    weights = numbers(kTileRows * kParts * kBlock);
     scores = taken(next, kTileRows * kBlock), mixed = taken(next, kTileRows * padded);
     out = taken(next, rows * padded), total = taken(next, rows * 16), top = taken(next, rows);
     static constexpr TileSetting setting;
@@ -123,9 +125,9 @@ struct Tiles {
   float* keys_line() { return mixed; }
 
   void ask(int64_t row, const float* numbers) {
-    bfloat16* to = query + row / kTileRows * kTileRows * kAsked * deep + row % kTileRows * kTileDepth;
+    bfloat16* to = query + row / kTileRows * kTileRows * kParts * deep + row % kTileRows * kTileDepth;
     for (int64_t c = 0; c < deep; c += 16)
-      split<kAsked>(c < padded ? load(numbers + c) : spread(0), to + c / kTileDepth * kTileNumbers + c % kTileDepth,
+      split<kParts>(c < padded ? load(numbers + c) : spread(0), to + c / kTileDepth * kTileNumbers + c % kTileDepth,
                     kTileRows * deep);
   }
 
@@ -183,6 +185,42 @@ struct Tiles {
     }
   }
 
+  static Floats weight_of(Floats less) {
+    if constexpr (kRounded) return two_to(less);
+    return exponential(less);
+  }
+
+  // As `weigh`, with all scores of a row in registers; writes their weights where they are multiplied.
+  float weigh_row(const float* line, int64_t columns, Seen seen, int64_t row, bfloat16* to) {
+    constexpr int kVectors = kBlock / 16;
+    const bool all_seen = seen.low <= 0 && seen.high >= columns;
+    Floats held[kVectors], highest = spread(kNothing);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      if (v * 16 >= columns) break;
+      held[v] = _mm512_mul_ps(load(line + v * 16), spread(scale));
+      if (!all_seen) {
+        const float hidden = -std::numeric_limits<float>::infinity();
+        held[v] = between(held[v], seen.low - v * 16, seen.high - v * 16, hidden);
+      }
+      highest = larger(highest, held[v]);
+    }
+    const float now = std::max(top[row], largest_of(highest));
+    const float shrink = now == top[row] ? 1 : first_of(weight_of(spread(top[row] - now)));
+    top[row] = now;
+    Floats sum = spread(0);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      if (v * 16 >= rounded_up(columns, kTileDepth)) break;
+      const Floats weight = v * 16 < columns ? weight_of(_mm512_sub_ps(held[v], spread(now))) : spread(0);
+      sum = _mm512_add_ps(sum, weight);
+      split<kParts>(weight, to + v / 2 * kTileNumbers + v % 2 * 16, kTileRows * kBlock);
+    }
+    float* sums = total + row * 16;
+    store(sums, multiply_add(load(sums), spread(shrink), sum));
+    return shrink;
+  }
+
   template <typename See>
   void attend(int64_t first, int64_t last, int64_t from, int64_t to, const See& seen) {
     for (int64_t row = from / kTileRows * kTileRows; row < to; row += kTileRows) {
@@ -190,21 +228,14 @@ struct Tiles {
       const int64_t places = std::min(last - first, seen(row + rows - 1).high), columns = rounded_up(places, 16);
       const int64_t steps = (columns + kTileDepth - 1) / kTileDepth;
       for (int64_t n = 0; n < columns; n += 64)
-        tiles_product<kAsked>(query + row * kAsked * deep, kTileRows * deep, keys + n * deep, 16 * deep,
+        tiles_product<kParts>(query + row * kParts * deep, kTileRows * deep, keys + n * deep, 16 * deep,
                               deep / kTileDepth, std::min<int64_t>((columns - n) / 16, 4), scores + n, kBlock);
       float shrink[kTileRows];
       for (int64_t r = begin; r < rows; ++r) {
-        float* line = scores + r * kBlock;
-        if (scale != 1)
-          for (int64_t n = 0; n < columns; n += 16) store(line + n, _mm512_mul_ps(load(line + n), spread(scale)));
-        shrink[r] = weigh(line, columns, seen(row + r), top + row + r, total + (row + r) * 16);
-        for (int64_t n = 0; n < steps * kTileDepth; n += 16)
-          split<kWeighed>(n < columns ? load(line + n) : spread(0),
-                          weights + n / kTileDepth * kTileNumbers + r * kTileDepth + n % kTileDepth,
-                          kTileRows * kBlock);
+        shrink[r] = weigh_row(scores + r * kBlock, columns, seen(row + r), row + r, weights + r * kTileDepth);
       }
       for (int64_t c = 0; c < padded; c += 64)
-        tiles_product<kWeighed>(weights, kTileRows * kBlock, values + c * kBlock, 16 * kBlock, steps,
+        tiles_product<kParts>(weights, kTileRows * kBlock, values + c * kBlock, 16 * kBlock, steps,
                                 std::min<int64_t>((padded - c) / 16, 4), mixed + c, padded);
       for (int64_t r = begin; r < rows; ++r) {
         float* line = out + (row + r) * padded;

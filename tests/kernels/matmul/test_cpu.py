@@ -1,5 +1,6 @@
 """The native matrix products: bits, edges, refusals; their values are judged with every implementation's."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from cupola.core.dtype import BFLOAT16, FLOAT32, Precision
 from cupola.core.errors import Unsupported
-from cupola.kernels.matmul import Adapted, Grouped, Int8, Packed, dot, dot_experts, pack_groups
+from cupola.kernels.matmul import Activations, Adapted, Grouped, Int8, Packed, dot, dot_experts, pack_groups
 from cupola.kernels.matmul.form import dense
 from cupola.kernels.native.level import Level
 from cupola.kernels.native.library import reasons
@@ -28,12 +29,12 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng([seed, *shape]).normal(size=shape), jnp.float32)
 
 
-def groups(inputs, outputs, bits, group=16, zero=None, offset=True):
+def groups(inputs, outputs, bits, group=16, zero=None, offset=True, activations=Activations.INT8):
     draw = np.random.default_rng(bits)
     codes = jnp.asarray(draw.integers(0, 256, (outputs, inputs * bits // 8)), jnp.uint8)
     scales, offsets = (jnp.asarray(draw.normal(size=(outputs, inputs // group)), jnp.float16) for _ in range(2))
     how = {"shape": (inputs, outputs), "bits": bits, "zero": 2 ** (bits - 1) if zero is None else zero}
-    return pack_groups(Grouped(codes, scales, offsets if offset else None, **how))
+    return pack_groups(Grouped(codes, scales, offsets if offset else None, **how), activations)
 
 
 def forms(inputs=96, outputs=150):
@@ -44,11 +45,18 @@ def forms(inputs=96, outputs=150):
         "4 bits": groups(inputs, outputs, 4),
         "8 bits": groups(inputs, outputs, 8),
         "int8": pack_groups(Int8.quantize(matrix)),
+        "4 bits, as given": groups(inputs, outputs, 4, activations=Activations.AS_GIVEN),
+        "8 bits, as given": groups(inputs, outputs, 8, activations=Activations.AS_GIVEN),
     }
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("form", forms())
+FORMS_AND_POLICIES = [
+    (form, name) for form in forms() for name in POLICIES if name == "bfloat16" or "given" not in form
+]
+every_form_and_policy = pytest.mark.parametrize(("form", "policy"), FORMS_AND_POLICIES)
+
+
+@every_form_and_policy
 @every_level
 def test_a_rows_bits_are_the_same_whatever_rows_come_with_it(native, form, policy):
     weight, x = forms()[form], normal(80, 96)
@@ -84,6 +92,26 @@ def test_groups_of_every_size_have_the_bits_of_every_level(native, group):
         np.testing.assert_array_equal(ours, same)
 
 
+@pytest.mark.parametrize(("bits", "group"), [(4, 8), (4, 40), (8, 8), (8, 40), (4, 160)])
+@pytest.mark.parametrize("offset", [True, False], ids=["offsets", "no offsets"])
+@pytest.mark.parametrize("scales", [jnp.float16, jnp.float32])
+@every_level
+def test_codes_beside_activations_as_given_have_the_bits_of_the_packed_matrix(native, bits, group, offset, scales):
+    """With inputs that fill whole tiles and that do not, and with rows that are taken in every way."""
+    weight = groups(160, 70, bits, group, offset=offset, activations=Activations.AS_GIVEN)
+    weight = dataclasses.replace(
+        weight,
+        scales=weight.scales.astype(scales),
+        offsets=None if weight.offsets is None else weight.offsets.astype(scales),
+    )
+    same = Packed.pack(dense(weight))
+    for rows in (1, 16, 40):
+        x = normal(rows, 160)
+        ours, theirs = (np.asarray(dot(x, form, BFLOAT16, implementation=native)) for form in (weight, same))
+        # A scale times a code and an offset are rounded once where the form's own matrix rounds twice.
+        assert np.abs(ours - theirs).max() <= float(jnp.finfo(jnp.bfloat16).eps) * np.abs(theirs).max()
+
+
 @pytest.mark.parametrize("form", forms())
 @every_level
 def test_what_is_not_finite_stays_in_its_row(native, form):
@@ -96,12 +124,12 @@ def test_what_is_not_finite_stays_in_its_row(native, form):
     assert not jnp.isfinite(out[7]).any()
 
 
-@pytest.mark.parametrize("form", forms())
+@every_form_and_policy
 @every_level
-def test_rows_of_zeros_give_zeros_and_no_rows_nothing(native, form):
-    weight = forms()[form]
-    assert not dot(jnp.zeros((3, 96)), weight, FLOAT32, implementation=native).any()
-    assert dot(jnp.zeros((0, 96)), weight, FLOAT32, implementation=native).shape == (0, 150)
+def test_rows_of_zeros_give_zeros_and_no_rows_nothing(native, form, policy):
+    weight, precision = forms()[form], POLICIES[policy]
+    assert not dot(jnp.zeros((3, 96)), weight, precision, implementation=native).any()
+    assert dot(jnp.zeros((0, 96)), weight, precision, implementation=native).shape == (0, 150)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (31, 15), (33, 17)])
@@ -113,11 +141,11 @@ def test_a_matrix_of_any_size(native, shape):
         np.testing.assert_array_equal(out, np.full((2, shape[1]), shape[0]))
 
 
-@pytest.mark.parametrize("form", forms())
+@every_form_and_policy
 @every_level
-def test_bf16_activations_are_those_numbers(native, form):
+def test_bf16_activations_are_those_numbers(native, form, policy):
     x = normal(5, 96).astype(jnp.bfloat16)
-    out, same = (dot(y, forms()[form], FLOAT32, implementation=native) for y in (x, x.astype(jnp.float32)))
+    out, same = (dot(y, forms()[form], POLICIES[policy], implementation=native) for y in (x, x.astype(jnp.float32)))
     np.testing.assert_array_equal(out, same)
 
 
@@ -179,6 +207,10 @@ def test_what_there_is_no_kernel_for_is_refused_with_every_reason(native):
         dot(jnp.ones((2, 4), jnp.float16), packed, FLOAT32, implementation=native)
     with pytest.raises(Unsupported, match="kept as Int8, and it takes Packed and PackedGroups"):
         dot(normal(2, 4), Int8.quantize(normal(4, 3)), FLOAT32, implementation=native)
+    with pytest.raises(
+        Unsupported, match="compute is float32, and codes are made bfloat16 beside activations as given"
+    ):
+        dot(normal(2, 96), forms()["4 bits, as given"], FLOAT32, implementation=native)
     with pytest.raises(Unsupported, match="it rounds to bfloat16, and precision.compute is float32"):
         dot(normal(2, 4), normal(4, 3), FLOAT32, implementation=native)
     with pytest.raises(Unsupported, match="it takes a stack of Packed"):

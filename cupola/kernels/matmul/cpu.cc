@@ -56,8 +56,8 @@ void prepare_row(const ffi::AnyBuffer& x, int64_t r, int64_t inputs, Number* hel
     prepare(static_cast<const float*>(x.untyped_data()) + r * inputs, inputs, to, depth, step, rounded);
 }
 
-// The first sizes[0] rows are multiplied by the first matrix, and so on; rows beyond give zeros. `weights` calls what it
-// is given with the numbers of blocks of a matrix, all at once or some after the others.
+// The first sizes[0] rows are multiplied by the first matrix, and so on; rows beyond give zeros. `weights` brings the
+// numbers of some blocks to the task that it is given, and multiplies.
 template <typename Number, typename Weights, typename Multiply>
 void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const Weights& weights, const int32_t* sizes,
                   int64_t matrices, int64_t rows, int64_t inputs, int64_t depth, int64_t columns, Number* held,
@@ -80,12 +80,9 @@ void multiply_all(ffi::ThreadPool& pool, const ffi::AnyBuffer& x, const Weights&
     const int64_t e = piece / pieces, b = piece % pieces * at_once, start = first[size_t(e)];
     const int64_t count = first[size_t(e) + 1] - start;
     if (!count) return;
-    weights(e * blocks + b, std::min(at_once, blocks - b), [&](const bfloat16* weight, int64_t first, int64_t some) {
-      const int64_t column = (b + first) * kColumns;
-      multiply(Task<Number>{held + start * depth, weight, out + start * columns + column, count, depth, columns - column,
-                            columns},
-               some);
-    });
+    const Task<Number> task{held + start * depth, nullptr, out + start * columns + b * kColumns, count, depth,
+                            columns - b * kColumns, columns};
+    weights(task, e * blocks + b, std::min(at_once, blocks - b), multiply);
   });
 }
 
@@ -117,8 +114,9 @@ ffi::Error dot_packed(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::B
     return ffi::Error::InvalidArgument("a packed weight of another shape");
   if (int64_t(sizes.element_count()) != matrices) return ffi::Error::InvalidArgument("not one size for each matrix");
   const bfloat16* from = as_bfloat16(weight.untyped_data());
-  const auto weights = [&](int64_t block, int64_t count, const auto& multiply) {
-    multiply(from + block * depth * kColumns, 0, count);
+  const auto weights = [&](auto task, int64_t block, int64_t count, const auto& multiply) {
+    task.weight = from + block * depth * kColumns;
+    multiply(task, count);
   };
   multiply_as(rounded, pool, x, weights, sizes.typed_data(), matrices, depth, out, held);
   return ffi::Error::Success();
@@ -202,8 +200,8 @@ ffi::Error dot_unpacked(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi:
                         ffi::Result<ffi::AnyBuffer> held) {
   return with_groups(x, codes, scales, offsets, bits, zero, out, [&](const auto& task, auto width) {
     const int64_t depth = (task.inputs + kDepth - 1) / kDepth * kDepth;
-    const auto weights = [&](int64_t block, int64_t count, const auto& multiply) {
-      unpacked<width>(piece<width>(task, 0, block), count, depth, multiply);
+    const auto weights = [&](const auto& rows, int64_t block, int64_t count, const auto& multiply) {
+      multiply_unpacked<width>(piece<width>(task, 0, block), rows, count, multiply);
     };
     const int32_t all = int32_t(task.count);
     multiply_as(true, pool, x, weights, &all, 1, depth, out, held);

@@ -101,6 +101,18 @@ struct Task {
   int64_t rows, depth, columns, stride;  // columns: left to write from `out`; stride: of out, from row to row
 };
 
+// The part of a task from a row and a block on.
+template <typename Number>
+Task<Number> piece(const Task<Number>& task, int64_t row, int64_t rows, int64_t block) {
+  return {task.x + row * task.depth,
+          task.weight + block * task.depth * kColumns,
+          task.out + row * task.stride + block * kColumns,
+          rows,
+          task.depth,
+          task.columns - block * kColumns,
+          task.stride};
+}
+
 template <typename How, int R, int B>
 void tile(const Task<typename How::Number>& task) {
   Vector sums[R][B][kParts];

@@ -146,17 +146,6 @@ inline void tall(const Task<bfloat16>& task, int64_t blocks, int64_t begin, int6
 
 #undef CUPOLA_PUT
 
-// The part of a task from a row and a block on.
-inline Task<bfloat16> piece(const Task<bfloat16>& task, int64_t row, int64_t rows, int64_t block) {
-  return {task.x + row * task.depth,
-          task.weight + block * task.depth * kColumns,
-          task.out + row * task.stride + block * kColumns,
-          rows,
-          task.depth,
-          task.columns - block * kColumns,
-          task.stride};
-}
-
 constexpr int64_t kNear = 1536;   // Inputs of two blocks that stay in the second cache while rows pass,
 constexpr int64_t kClose = 1024;  // and of so many rows while blocks do.
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "matmul/groups.h"
+#include "matmul/tiles.h"
 
 namespace cupola::matmul {
 namespace {
@@ -47,13 +48,13 @@ template <int Bits, bool Offset, typename Scale>
 struct Group {
   Vector scale[kParts], offset[kParts];
   Whole zero;
+#if CUPOLA_LEVEL >= 2
+  Vector every;  // What 4 bits can be, less the zero: looked up.
+#endif
 
   Group(const GroupTask<Scale>& task, int64_t at) : zero(same(task.zero)) {
 #if CUPOLA_LEVEL >= 2
-    // All that a code of 4 bits can be, to be looked up.
-    if constexpr (Bits == 4)
-      zero = _mm512_castps_si512(to_float(_mm512_sub_epi32(
-          _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), same(task.zero))));
+    every = to_float(_mm512_sub_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), zero));
 #endif
     for (int part = 0; part < kParts; ++part) {
       scale[part] = wide(task.scales + at + part * kWidth);
@@ -66,7 +67,7 @@ struct Group {
 #if CUPOLA_LEVEL >= 2
     Vector code;
     if constexpr (Bits == 4)
-      code = _mm512_permutexvar_ps(shifted<Shift>(codes), as_float(zero));
+      code = _mm512_permutexvar_ps(shifted<Shift>(codes), every);
     else
       code = to_float(_mm512_sub_epi32(_mm512_and_si512(shifted<Shift>(codes), same(255)), zero));
 #else
@@ -85,45 +86,60 @@ struct Group {
   }
 };
 
-// Of the next block, while this one is unpacked: blocks are short, and memory would be slow to begin each.
+// Of the next block, while one is unpacked: blocks are short, and memory would be slow to begin each.
 inline void ask_next(const void* from) { _mm_prefetch(static_cast<const char*>(from), _MM_HINT_T0); }
 
-// Writes a block's numbers as a packed matrix has them.
+// Writes a group of a block as a packed matrix has it.
 template <int Bits, bool Offset, typename Scale>
-void unpack_block(const GroupTask<Scale>& task, int64_t depth, bfloat16* to) {
-  const int64_t groups = task.inputs / task.group, runs = task.group * Bits / 32;
-  const int64_t bytes = groups * runs * 4 * kColumns;
-  const uint8_t* codes = task.codes;
-  for (int64_t g = 0; g < groups; ++g, to += task.group * kColumns) {
-    const Group<Bits, Offset, Scale> group(task, g * kColumns);
-    ask_next(task.scales + (groups + g) * kColumns);
-    if constexpr (Offset) ask_next(task.offsets + (groups + g) * kColumns);
-    for (int64_t run = 0; run < runs; ++run, codes += 4 * kColumns) {
-      ask_next(codes + bytes);
+void unpack_group(const GroupTask<Scale>& task, int64_t g, bfloat16* to) {
+  const int64_t groups = task.inputs / task.group, runs = task.group * Bits / 32, bytes = runs * 4 * kColumns;
+  const uint8_t* codes = task.codes + g * bytes;
+  const Group<Bits, Offset, Scale> group(task, g * kColumns);
+  ask_next(task.scales + (groups + g) * kColumns);
+  if constexpr (Offset) ask_next(task.offsets + (groups + g) * kColumns);
+  for (int64_t run = 0; run < runs; ++run, codes += 4 * kColumns) {
+    ask_next(codes + groups * bytes);
 #pragma GCC unroll 2
-      for (int part = 0; part < kParts; ++part) {
-        const Whole held = load(codes + part * 4 * kWidth);
-        bfloat16* first = to + run * 4 * kColumns + part * 2 * kWidth;
-        group.template put<0>(held, part, first);
-        if constexpr (Bits == 4) group.template put<4>(held, part, first + task.group / 2 * kColumns);
-      }
+    for (int part = 0; part < kParts; ++part) {
+      const Whole held = load(codes + part * 4 * kWidth);
+      bfloat16* first = to + run * 4 * kColumns + part * 2 * kWidth;
+      group.template put<0>(held, part, first);
+      if constexpr (Bits == 4) group.template put<4>(held, part, first + task.group / 2 * kColumns);
     }
   }
-  std::memset(to, 0, size_t((depth - task.inputs) * kColumns) * sizeof(bfloat16));
 }
 
-// Calls multiply(numbers, block, count) for some blocks after the others.
-template <int Bits, typename Scale, typename Multiply>
-void unpacked(const GroupTask<Scale>& task, int64_t blocks, int64_t depth, const Multiply& multiply) {
-  const auto unpack = task.offsets ? unpack_block<Bits, true, Scale> : unpack_block<Bits, false, Scale>;
-  bfloat16* held = own_memory(std::min(kUnpacked, blocks) * depth * kColumns);
+// The compiler does not know that tiles read this memory.
+inline void written() { __asm__ volatile("" : : : "memory"); }
+
+// Rows with blocks of groups, which are unpacked a few at a time.
+template <int Bits, bool Offset, typename Scale, typename Number, typename Multiply>
+void multiply_blocks(const GroupTask<Scale>& groups, const Task<Number>& task, int64_t blocks, const Multiply& multiply) {
+  const int64_t block = task.depth * kColumns;
+  bfloat16* held = own_memory(std::min(kUnpacked, blocks) * block);
   for (int64_t first = 0; first < blocks; first += kUnpacked) {
     const int64_t count = std::min(kUnpacked, blocks - first);
-    for (int64_t b = 0; b < count; ++b) unpack(piece<Bits>(task, 0, first + b), depth, held + b * depth * kColumns);
-    // The compiler does not know that tiles read this memory.
-    __asm__ volatile("" : : : "memory");
-    multiply(held, first, count);
+    for (int64_t b = 0; b < count; ++b) {
+      const auto one = piece<Bits>(groups, 0, first + b);
+      bfloat16* to = held + b * block;
+      for (int64_t g = 0; g < groups.inputs / groups.group; ++g)
+        unpack_group<Bits, Offset>(one, g, to + g * groups.group * kColumns);
+      std::memset(to + groups.inputs * kColumns, 0, size_t((task.depth - groups.inputs) * kColumns) * sizeof(bfloat16));
+    }
+    written();
+    Task<Number> part = task;
+    part.weight = held, part.out += first * kColumns, part.columns -= first * kColumns;
+    multiply(part, count);
   }
+}
+
+template <int Bits, typename Scale, typename Number, typename Multiply>
+void multiply_unpacked(const GroupTask<Scale>& groups, const Task<Number>& task, int64_t blocks,
+                       const Multiply& multiply) {
+  if (groups.offsets)
+    multiply_blocks<Bits, true>(groups, task, blocks, multiply);
+  else
+    multiply_blocks<Bits, false>(groups, task, blocks, multiply);
 }
 
 }  // namespace

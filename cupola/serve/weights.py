@@ -72,7 +72,7 @@ def least_rows(params: Tree) -> int:
 def _formed(module: Module, p: Any, join: bool) -> Tree:
     if isinstance(p, tuple):  # The layers of a Repeat.
         return tuple(_formed(module, layer, join) for layer in p)
-    formed = {}
+    formed: dict[str, Any] = {}
     beside = [p[name] for name in module.beside]
     one = _joined(beside) if join and beside and is_for(module.precision) else None
     if one is not None:

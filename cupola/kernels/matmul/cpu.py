@@ -6,6 +6,7 @@ Invariant: at one level of instructions a row's bits are the same whatever other
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,7 @@ def _group_product(weight: PackedGroups, x: Float[Array, "N K"], level: Level) -
     rows, groups = x.shape[0], weight.scales.shape[1]
     offsets = jnp.zeros((0,), weight.scales.dtype) if weight.offsets is None else weight.offsets
     arrays = (x, weight.codes, weight.scales, offsets)
-    codes = {"bits": np.int32(weight.bits), "zero": np.int32(weight.zero)}
+    codes: dict[str, Any] = {"bits": np.int32(weight.bits), "zero": np.int32(weight.zero)}
     out = jax.ShapeDtypeStruct((rows, weight.sizes[1]), jnp.float32)
     if weight.activations is Activations.AS_GIVEN:
         held = jax.ShapeDtypeStruct((rows, -(-x.shape[1] // DEPTH) * DEPTH), _held(level))

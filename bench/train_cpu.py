@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cupola.core import host
-from cupola.core.dtype import BFLOAT16, FLOAT32
+from cupola.core.dtype import BFLOAT16, BFLOAT16_OUTPUTS, FLOAT32
 from cupola.data.loader import Batch
 from cupola.data.mixture import Mixture, Part
 from cupola.data.sources import PythonLibrary
@@ -44,6 +44,9 @@ SHAPE = {"width": 256, "layers": 6, "heads": 8, "hidden": 640, "vocabulary": 819
 WIDE = SHAPE | {"width": 512, "layers": 8, "hidden": 1408}
 WIDE_NAME = "bf16 wide"
 PRECISIONS = {"float32": FLOAT32, "bf16": BFLOAT16}
+"""What both sides are measured in."""
+OUTPUTS = "bf16 outputs"
+OURS = PRECISIONS | {OUTPUTS: BFLOAT16_OUTPUTS}
 AT_MOST = 0.6
 SHARE = 0.45
 """Of the machine's best rate of matrix products, that a step of the wide shape reaches at least."""
@@ -74,7 +77,7 @@ def main() -> int:
 
 def commands(peer: str, precisions: list[str], memory: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Returns the commands of our workers and of the peer's, by name."""
-    ours = {p: [sys.executable, __file__, "--worker", p] for p in precisions}
+    ours = {p: [sys.executable, __file__, "--worker", p] for p in [*precisions, OUTPUTS]}
     if memory == "returned":
         ours = {name: [*command, "--returned-memory"] for name, command in ours.items()}
     threads, shape = str(len(os.sched_getaffinity(0))), json.dumps(SHAPE)
@@ -132,7 +135,7 @@ def flops_of(shape: dict[str, int]) -> int:
 
 def serve(name: str, memory: str) -> None:
     """Compiles our step as `cupola train` does, and answers turns."""
-    precision, shape = ("bf16", WIDE) if name == WIDE_NAME else (name, SHAPE)
+    precision, shape = (OUTPUTS, WIDE) if name == WIDE_NAME else (name, SHAPE)
     if memory == "kept":
         host.keep_freed_memory()
     made = experiment(precision, shape)
@@ -181,7 +184,7 @@ def experiment(precision: str, shape: dict[str, int]) -> Experiment:
         ),
         learner=Learner(optimizer=AdamW(rate=1e-3)),
         budget=Steps(steps=1000),
-        precision=PRECISIONS[precision],
+        precision=OURS[precision],
     )
 
 

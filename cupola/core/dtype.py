@@ -26,7 +26,7 @@ class Precision(Value):
     Args:
         param: parameters, as they are stored and updated.
         compute: operands of matrix products.
-        accumulate: sums inside matrix products, norms and softmax.
+        accumulate: sums inside matrix products, norms and softmax, and the residual stream.
         output: activations between operations.
     """
 
@@ -52,3 +52,5 @@ class Precision(Value):
 FLOAT32 = Precision()
 BFLOAT16 = Precision(compute=np.dtype(jnp.bfloat16))
 """Products in bf16, sums and everything else in float32."""
+BFLOAT16_OUTPUTS = Precision(compute=np.dtype(jnp.bfloat16), output=np.dtype(jnp.bfloat16))
+"""Products and what they hand on in bf16, sums in float32: what torch calls autocast."""

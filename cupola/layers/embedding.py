@@ -26,10 +26,10 @@ class Embedding(Module):
         return {"table": Param((self.vocabulary, self.width), "V D", init=self.init_table, role=Role.INPUT)}
 
     def __call__(self, p: Tree, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        """Returns the row of each token, scaled."""
+        """Returns the row of each token, scaled: where the residual stream begins."""
         table = p["table"]
         found = table[tokens] if isinstance(table, Array) else table.column(tokens)
-        found = found.astype(self.precision.output)
+        found = found.astype(self.precision.accumulate)
         return found if self.scale == 1 else found * self.scale
 
     def flops(self, batch: int, length: int) -> int:

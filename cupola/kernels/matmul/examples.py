@@ -1,5 +1,6 @@
 """Matrix products at the sizes of real models, with a weight in each form that is multiplied."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -63,6 +64,12 @@ def _dots(weights: int, dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
     return normal(0, (M, K)), tuple(normal(1 + i, (K, F)) for i in range(weights)), products_in(dtype), 1
 
 
+def _dots_handed_on(weights: int, dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
+    # Activations in the dtype of the products, as a policy has them whose outputs are in it.
+    x, matrices, precision, contract = _dots(weights, dtype, M, K, F)
+    return x.astype(dtype), matrices, dataclasses.replace(precision, output=precision.compute), contract
+
+
 FORMS: tuple[Callable[..., Weight], ...] = (_turned, _int8, *(partial(_grouped, bits) for bits in (4, 8)))
 PACKED: tuple[Callable[..., Weight], ...] = (_packed, *(partial(_packed_groups, bits) for bits in (4, 8)))
 """What a server multiplies by, whose rows have to be the same bits whatever other rows come with them."""
@@ -70,6 +77,7 @@ EXPERTS = tuple({"M": m, "E": 8, "K": 512, "F": 1024} for m in (8, 64, 512))
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
     *(Example(DOTS, partial(_dots, weights), SERVED, STEPS, (0, 1)) for weights in (1, 2, 3)),
+    *(Example(DOTS, partial(_dots_handed_on, weights), (), STEPS, (0, 1)) for weights in (1, 2, 3)),
     *(Example(DOT, partial(_dot, form), SERVED) for form in FORMS),
     *(Example(DOT, partial(_dot, form), SERVED, tuned=False) for form in PACKED),
     Example(DOT_EXPERTS, _dot_experts, EXPERTS, ({"M": 2048, "E": 8, "K": 512, "F": 1024},), (0, 1)),

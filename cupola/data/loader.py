@@ -8,7 +8,7 @@ prefetching, or on how many hosts share the work.
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -181,7 +181,7 @@ class Prefetched:
         """Stops the thread; no batch can be had afterwards."""
         self._iterator.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Prefetched":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -178,7 +178,7 @@ class TensorBoard:
 class Sinks:
     """Several sinks as one; a sink that fails is named in one warning and left out from then on.
 
-    Pictures and sounds go to those that take them.
+    Pictures and sounds go to those that take them; one that is none is a warning, and no sink's failure.
 
     Args:
         sinks: written to in this order.
@@ -194,12 +194,12 @@ class Sinks:
 
     def image(self, name: str, array: np.ndarray, step: int) -> None:
         for sink in self._of_media():
-            with self._dropped_if_it_fails(sink):
+            with self._dropped_if_it_fails(sink), _told_where_refused():
                 sink.image(name, array, step)
 
     def audio(self, name: str, samples: np.ndarray, rate: int, step: int) -> None:
         for sink in self._of_media():
-            with self._dropped_if_it_fails(sink):
+            with self._dropped_if_it_fails(sink), _told_where_refused():
                 sink.audio(name, samples, rate, step)
 
     def _of_media(self) -> list[MediaSink]:
@@ -219,6 +219,15 @@ class Sinks:
             with contextlib.suppress(Exception):
                 sink.close()
             log.warning("%s failed and is left out from here on: %s", type(sink).__name__, error)
+
+
+@contextlib.contextmanager
+def _told_where_refused() -> Iterator[None]:
+    """A model that says NaN is worth a warning and its numbers."""
+    try:
+        yield
+    except ObserveError as error:
+        log.warning("%s", error)
 
 
 def _check_array(name: str, array: np.ndarray, kind: type, fits: bool | np.bool_, form: str) -> None:

@@ -13,8 +13,10 @@ from jaxtyping import Array, Int
 from cupola.core.errors import ShapeError
 from cupola.core.module import Tree
 
-Graded = tuple[tuple[Array, tuple[Array, Tree, *tuple[Tree, ...]]], Tree]
-"""((loss, (weight, metrics, *others)), gradient): what `jax.value_and_grad(..., has_aux=True)` returns."""
+Summed = tuple[Array, tuple[Array, Tree, *tuple[Tree, ...]]]
+"""(loss, (weight, metrics, *others)): of a batch, loss and metrics as sums over the weight."""
+Graded = tuple[Summed, Tree]
+"""(summed, gradient of its loss): what `jax.value_and_grad(..., has_aux=True)` returns."""
 
 
 def accumulated(grad_function: Callable[[Tree, Int[Array, ""]], Graded], batch: Tree, micro_batches: int) -> Graded:

@@ -11,13 +11,11 @@ Invariant: two equal experiments on the same machine give the same losses, bit f
 budget is in steps.
 """
 
-import dataclasses
 import re
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
 
 from cupola.checkpoint.retain import Retention
 from cupola.config.value import Value
@@ -27,11 +25,11 @@ from cupola.core.errors import ConfigError
 from cupola.core.mesh import MeshShape
 from cupola.core.module import Module, Tree
 from cupola.core.partition import Rules
-from cupola.core.record import record
 from cupola.data.loader import Batch
 from cupola.data.mixture import Mixture
 from cupola.kernels.cross_entropy import PLAIN, Objective
 from cupola.models.decoder import Decoder
+from cupola.optim.accumulate import Summed
 from cupola.optim.learner import Learner
 from cupola.train.loss import batch_loss
 
@@ -127,21 +125,6 @@ class Scoring(Value):
             raise ConfigError(f"{self.times} is too few", where="times", remedy="Use 0 to score only at the end.")
 
 
-@record
-class Tally:
-    """What the loss of a batch says beside its sum.
-
-    Args:
-        weight: what every sum is divided by, over all micro batches: tokens, frames or examples that count.
-        metrics: sums over the weights, by name.
-        state: new values of parameters that no gradient moves, such as running statistics, by path.
-    """
-
-    weight: Float[Array, ""]
-    metrics: dict[str, Array]
-    state: dict[str, Array] = dataclasses.field(default_factory=dict)
-
-
 class Training(Value):
     """Everything that decides a run's numbers, whatever is trained; subclasses say what that is.
 
@@ -183,11 +166,13 @@ class Training(Value):
         """Rows in a step, over all devices."""
         raise NotImplementedError
 
-    def loss(self, params: Tree, batch: Any, context: Context) -> tuple[Float[Array, ""], Tally]:
-        """Returns (the weighted sum of a batch's losses, what it says beside); traced, in training only.
+    def loss(self, params: Tree, batch: Any, context: Context) -> Summed:
+        """Returns (loss, (weight, metrics, state)) of a batch in training; called while a step is traced.
 
-        The step minimizes the sum over the weight, both taken over the whole batch. Of the values of
-        `Tally.state`, the micro batches' mean is what the next step finds in the parameters.
+        The step minimizes the sum of the losses over the sum of the weights (tokens, frames or examples
+        that count), both of the whole batch; it tells the metrics, "loss" among them, in the same way.
+        Of the state, new values by path of parameters that no gradient moves (`core/state.py`), the next
+        step finds the micro batches' mean.
         """
         raise NotImplementedError
 
@@ -301,9 +286,8 @@ class Experiment(Training):
     def rows(self) -> int:
         return self.data.batch
 
-    def loss(self, params: Tree, batch: Batch, context: Context) -> tuple[Float[Array, ""], Tally]:
-        loss, (weight, metrics) = batch_loss(self.model, params, batch=batch, context=context, objective=self.objective)
-        return loss, Tally(weight=weight, metrics=metrics)
+    def loss(self, params: Tree, batch: Batch, context: Context) -> Summed:
+        return batch_loss(self.model, params, batch=batch, context=context, objective=self.objective)
 
     def dims(self, batch: Batch) -> Tree:
         return jax.tree.map(lambda _: "B T", batch)

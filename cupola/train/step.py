@@ -11,7 +11,6 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from cupola.core.context import Aside, Context, Mode
-from cupola.core.module import Tree
 from cupola.optim.accumulate import Graded, accumulated
 from cupola.train.experiment import Training
 from cupola.train.state import TrainState
@@ -32,12 +31,7 @@ def make_step(experiment: Training) -> StepFunction:
 
         def graded(part: Any, number: Int[Array, ""]) -> Graded:
             context = Context(mode=Mode.TRAIN, key=jax.random.fold_in(key, number))
-
-            def loss(params: Tree) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Metrics, Metrics]]:
-                total, tally = experiment.loss(params, part, context)
-                return total, (tally.weight, tally.metrics, tally.state)
-
-            return jax.value_and_grad(loss, has_aux=True)(state.params)
+            return jax.value_and_grad(experiment.loss, has_aux=True)(state.params, part, context)
 
         (_, (_, metrics, said)), gradient = accumulated(graded, batch, experiment.micro_batches)
         params, learner, learned = experiment.learner.update(

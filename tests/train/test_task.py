@@ -27,7 +27,7 @@ from cupola.observe.goodput import Cause, Ledger
 from cupola.optim.average import EMA
 from cupola.optim.learner import Learner
 from cupola.optim.optimizer import AdamW
-from cupola.train.experiment import Saving, Scoring, Steps, Tally, Training
+from cupola.train.experiment import Saving, Scoring, Steps, Training
 from cupola.train.interrupt import SIGNALS, Interrupt
 from cupola.train.load import load, load_params
 from cupola.train.loop import Trainer
@@ -91,7 +91,7 @@ class Regression(Training):
         real = jnp.arange(batch.x.shape[1])[None] < batch.lengths[:, None]
         found, said = self.model(params, batch.x, real, context)
         total = jnp.sum(jnp.where(real, (found - batch.y) ** 2, 0))
-        return total, Tally(weight=jnp.sum(real).astype(jnp.float32), metrics={"loss": total}, state=said.state)
+        return total, (jnp.sum(real).astype(jnp.float32), {"loss": total}, said.state)
 
     def counted(self, batch):
         return int(batch.lengths.sum())
@@ -145,7 +145,7 @@ class Judge:
     def _over(self, params, indices):
         batches = [self._place(Drawn(self._made.data)[10**9 + i]) for i in indices]
         found = [self._loss(params, batch, Context(mode=Mode.EVALUATE)) for batch in batches]
-        error = sum(float(total) for total, _ in found) / sum(float(tally.weight) for _, tally in found)
+        error = sum(float(total) for total, _ in found) / sum(float(weight) for _, (weight, *_) in found)
         return Missed(error, np.full((2, 3, 3), min(int(100 * error), 255), np.uint8))
 
     def all(self, params):
@@ -242,7 +242,8 @@ def test_each_shape_is_compiled_once_and_its_time_is_no_training(fit, seen):
     assert shapes == set(LENGTHS)
     assert len(hook.accounts) == 2
     spent = trainer.ledger.seconds()
-    assert spent[Cause.COMPILE] > outcome.seconds  # steps of so small a model take no time
+    assert spent[Cause.COMPILE] > 0
+    assert outcome.seconds == pytest.approx(spent[Cause.STEP] + spent[Cause.DATA])
     assert outcome.tokens == sum(int(Drawn(made.data)[i].lengths.sum()) for i in range(20))
     assert {done.flops for done in hook.steps} == {None}
 
@@ -333,15 +334,17 @@ def test_a_step_that_is_skipped_leaves_the_statistics():
     np.testing.assert_array_equal(new.params["mean"], [1.0, 1.0])
 
 
-@pytest.mark.parametrize("sizes", [{"data": 4}, {"data": 2, "fsdp": 2}], ids=str)
-def test_the_same_on_every_mesh_for_every_shape(fit, seen, sizes):
+def test_the_same_on_a_mesh_for_every_shape(fit, seen):
     alone, split = seen(), seen()
     outcome, _ = fit(regression(), alone, name="alone")
-    spread, trainer = fit(regression(mesh=MeshShape(**sizes)), split, name="split")
+    spread, trainer = fit(regression(mesh=MeshShape(data=2, fsdp=2)), split, name="split")
     assert len(split.accounts) == 2
     assert len(trainer.state.params["slope"].sharding.device_set) == 4
-    np.testing.assert_allclose(losses_of(split), losses_of(alone), rtol=1e-5)
-    np.testing.assert_allclose(spread.params["mean"], outcome.params["mean"], rtol=1e-5)
+    # Sums of 64 numbers in another order, twelve steps long.
+    allowed = 12 * 64 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(losses_of(split), losses_of(alone), rtol=allowed)
+    np.testing.assert_allclose(spread.params["mean"], outcome.params["mean"], rtol=allowed)
+    assert np.abs(np.diff(losses_of(alone))).max() > allowed * np.max(losses_of(alone))  # the measure can fail
 
 
 def test_what_the_devices_cannot_hold_is_known_before_anything_is_made():

@@ -130,6 +130,10 @@ class Learner(Value):
         metrics = {"gradient_norm": norm, "skipped": state.skipped, **self.optimizer.rates(progress)}
         return params, state, metrics
 
+    def skipped(self, state: LearnerState) -> Array:
+        """Returns how many steps were skipped."""
+        return state.skipped
+
     def averaged(self, state: LearnerState, params: Tree) -> Tree:
         """Returns the parameters to evaluate and keep: their average where one is kept, state as it is."""
         if self.average is None:

@@ -16,7 +16,7 @@ from cupola.data.sources import HeldOut, Split
 from cupola.data.tokenizer import Tokenizer
 from cupola.data.tokens import TokenCorpus
 from cupola.observe import machine
-from cupola.train import report, task
+from cupola.train import report
 from cupola.train.evaluate import Evaluator, Score, compressed_bits_per_byte
 from cupola.train.experiment import Data, Experiment
 from cupola.train.folder import RunFolder
@@ -66,7 +66,6 @@ def split(data: Data, side: Split) -> Mixture:
     return Mixture(parts=parts)
 
 
-@task.prepare.register(Experiment)
 def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], None]) -> Prepared:
     """Returns the tokenizer and corpora of a run, from its folder where they are already there.
 

@@ -31,6 +31,7 @@ from cupola.kernels.cross_entropy import PLAIN, Objective
 from cupola.models.decoder import Decoder
 from cupola.optim.accumulate import Summed
 from cupola.optim.learner import Learner
+from cupola.optim.learners import Learners
 from cupola.train.loss import batch_loss
 
 NAME = re.compile(r"[^\W_][\w.-]*")
@@ -132,7 +133,7 @@ class Training(Value):
         name: of the run's folder.
         model: what is trained.
         data: what it is trained on.
-        learner: how gradients become parameters.
+        learner: how gradients become parameters; several, where parts learn against each other.
         budget: how long.
         objective: what the loss is made of, where that can be chosen.
         precision: number formats of the model.
@@ -147,7 +148,7 @@ class Training(Value):
     name: str
     model: Module
     data: Value
-    learner: Learner
+    learner: Learner | Learners
     budget: Budget
     objective: Value | None = None
     precision: Precision = Precision()
@@ -160,11 +161,13 @@ class Training(Value):
 
     unit: ClassVar[str] = "tokens"
     """What `counted` counts."""
+    rows_at: ClassVar[str] = "data.batch"
+    """The path of what says how many rows are in a step."""
 
     @property
     def rows(self) -> int:
         """Rows in a step, over all devices."""
-        raise NotImplementedError
+        return self.get(self.rows_at)
 
     def loss(self, params: Tree, batch: Any, context: Context) -> Summed:
         """Returns (loss, (weight, metrics, state)) of a batch in training; called while a step is traced.
@@ -194,7 +197,7 @@ class Training(Value):
         Raises:
             MeshError: a size does not divide over its axis.
         """
-        self.rules.spec("B", (self.rows,), mesh, where="data.batch")
+        self.rules.spec("B", (self.rows,), mesh, where=self.rows_at)
 
     def shares(self) -> dict[str, Any]:
         """Returns what a model may leave out: the number formats."""
@@ -214,8 +217,8 @@ class Training(Value):
             raise ConfigError(
                 f"a batch of {self.rows} rows does not divide into micro_batches={self.micro_batches} "
                 f"x mesh.data={self.mesh.data} x mesh.fsdp={self.mesh.fsdp}",
-                where="data.batch",
-                remedy=f"Use data.batch={above}, or sizes whose product divides {self.rows}.",
+                where=self.rows_at,
+                remedy=f"Use {self.rows_at}={above}, or sizes whose product divides {self.rows}.",
             )
         if self.seed < 0:
             raise ConfigError(f"seed={self.seed}", where="seed", remedy="Seeds count from 0.")
@@ -281,10 +284,6 @@ class Experiment(Training):
     data: Data
     objective: Objective = PLAIN
     evaluation: Evaluation = Evaluation()
-
-    @property
-    def rows(self) -> int:
-        return self.data.batch
 
     def loss(self, params: Tree, batch: Batch, context: Context) -> Summed:
         return batch_loss(self.model, params, batch=batch, context=context, objective=self.objective)

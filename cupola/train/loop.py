@@ -96,7 +96,7 @@ class Trainer:
             tokens=self.tokens,
             params=self._params(),
             evaluator=self.evaluator,
-            skipped=int(self.state.learner.skipped),
+            skipped=int(self.experiment.learner.skipped(self.state.learner)),
         )
 
     def _is_over(self, interrupt: Interrupt) -> bool:

@@ -12,14 +12,17 @@ from cupola.config import text
 from cupola.observe import machine, sinks
 from cupola.observe.goodput import Cause, Ledger
 from cupola.observe.progress import Progress
-from cupola.train import report
-from cupola.train.experiment import Training
+from cupola.train import corpus, report
+from cupola.train.experiment import Experiment, Training
 from cupola.train.folder import RunFolder, unwritable
 from cupola.train.hooks import Display, Record, Speed
 from cupola.train.interrupt import Interrupt
 from cupola.train.loop import Trainer
 from cupola.train.state import check_layout
 from cupola.train.task import End, Outcome, Task, prepare
+
+# A decoder's corpora stand above its experiment, and here the two meet; other kinds do so where their class stands.
+prepare.register(Experiment, corpus.prepare)
 
 
 def run(experiment: Training, folder: RunFolder, console: Console) -> dict[str, Any] | None:

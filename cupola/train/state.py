@@ -22,13 +22,13 @@ class TrainState:
     Args:
         step: how many are done.
         params: the model's parameters.
-        learner: the optimizer's and the learner's state.
+        learner: the learner's state, the optimizer's in it.
         key: root of the steps' random streams; never changes.
     """
 
     step: Int[Array, ""]
     params: Tree
-    learner: LearnerState
+    learner: LearnerState | dict[str, LearnerState]
     key: Key[Array, ""]
 
 

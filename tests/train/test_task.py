@@ -26,6 +26,7 @@ from cupola.data.loader import Prefetched
 from cupola.observe.goodput import Cause, Ledger
 from cupola.optim.average import EMA
 from cupola.optim.learner import Learner
+from cupola.optim.learners import Learners, Part
 from cupola.optim.optimizer import AdamW
 from cupola.train.experiment import Saving, Scoring, Steps, Training
 from cupola.train.interrupt import SIGNALS, Interrupt
@@ -69,6 +70,17 @@ class Centred(Module):
         return (x - mean[None, None]) @ p["slope"], Aside(state={"mean": KEPT * p["mean"] + (1 - KEPT) * mean})
 
 
+class Pair(Module):
+    """The sum of two lines."""
+
+    left: Centred = Centred()
+    right: Centred = Centred()
+
+    def __call__(self, p, x, real, context):
+        (left, said), (right, also) = (getattr(self, name)(p[name], x, real, context) for name in p)
+        return left + right, said.under("left") | also.under("right")
+
+
 class Lines(Value):
     """Where the points come from."""
 
@@ -79,13 +91,9 @@ class Lines(Value):
 class Regression(Training):
     """Least squares."""
 
-    model: Centred
+    model: Centred | Pair
     data: Lines
     unit = "points"
-
-    @property
-    def rows(self):
-        return self.data.batch
 
     def loss(self, params, batch, context):
         real = jnp.arange(batch.x.shape[1])[None] < batch.lengths[:, None]
@@ -99,10 +107,6 @@ class Regression(Training):
 
 class Bare(Training):
     """A kind of training that nobody has brought a task for."""
-
-    @property
-    def rows(self):
-        return 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,6 +328,21 @@ def test_the_running_average_takes_statistics_as_they_are(fit):
     outcome, trainer = fit(regression(learner__average=EMA(decay=0.9)))
     np.testing.assert_array_equal(outcome.params["mean"], trainer.state.params["mean"])
     assert np.any(outcome.params["slope"] != trainer.state.params["slope"])
+
+
+def test_parts_of_a_model_are_moved_by_learners_of_their_own(fit, seen):
+    slow, fast = (Learner(optimizer=AdamW(rate=rate), average=EMA(decay=0.9)) for rate in (1e-3, 1e-1))
+    learners = Learners(parts=(Part(of="left", learner=slow), Part(of="right", learner=fast)))
+    hook, made = seen(), regression(model=Pair(), learner=learners)
+    assert text.parse(text.show(made)) == made
+    outcome, trainer = fit(made, hook)
+    slopes = {name: np.abs(outcome.params[name]["slope"]).max() for name in ("left", "right")}
+    assert slopes["right"] > 10 * slopes["left"] > 0
+    assert {"loss", "skipped", "left.gradient_norm", "right.rate"} <= hook.steps[0].metrics.keys()
+    assert outcome.skipped == 0
+    for name in ("left", "right"):
+        np.testing.assert_array_equal(outcome.params[name]["mean"], trainer.state.params[name]["mean"])
+        assert np.any(outcome.params[name]["mean"] != 0)
 
 
 def test_a_step_that_is_skipped_leaves_the_statistics():

@@ -79,7 +79,8 @@ class Learners(Value):
         for path in aside.state:
             if (name := path.split(".")[0]) not in params:
                 raise ConfigError("state is said of no part", where=path, remedy=did_you_mean(name, params))
-        moved, states, metrics = dict(params), {}, {}
+        moved, states = dict(params), dict(state)
+        metrics: dict[str, Array] = {}
         for part in self.parts:
             name, below = part.of, f"{part.of}."
             said = {path.removeprefix(below): x for path, x in aside.state.items() if path.startswith(below)}

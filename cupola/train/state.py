@@ -11,7 +11,6 @@ from cupola.core.module import Tree
 from cupola.core.partition import shardings
 from cupola.core.record import record
 from cupola.core.rng import stream
-from cupola.optim.learner import LearnerState
 from cupola.train.experiment import Training
 
 
@@ -22,13 +21,13 @@ class TrainState:
     Args:
         step: how many are done.
         params: the model's parameters.
-        learner: the learner's state, the optimizer's in it.
+        learner: what the experiment's learner keeps, the optimizer's state in it.
         key: root of the steps' random streams; never changes.
     """
 
     step: Int[Array, ""]
     params: Tree
-    learner: LearnerState | dict[str, LearnerState]
+    learner: Tree
     key: Key[Array, ""]
 
 

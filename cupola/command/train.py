@@ -12,7 +12,7 @@ from cupola.core.errors import ConfigError, CupolaError
 from cupola.observe import machine
 from cupola.recipes import book
 from cupola.recipes.hardware.machine import fit
-from cupola.train.experiment import Experiment
+from cupola.train.experiment import Training
 from cupola.train.folder import RunFolder
 from cupola.train.run import run
 
@@ -43,10 +43,10 @@ def train(
         folder, summary = start(made, runs)
     if summary is None:
         raise typer.Exit(130)
-    say(f"held out: {summary['bits_per_byte']:.3f} bits per byte; see {folder.card}")
+    say(f"held out: {summary['score']}; see {folder.card if folder.card.is_file() else folder.summary}")
 
 
-def start(made: Experiment, runs: Path) -> tuple[RunFolder, dict[str, Any] | None]:
+def start(made: Training, runs: Path) -> tuple[RunFolder, dict[str, Any] | None]:
     """Makes the run's folder and runs; a run that fails before its first checkpoint leaves no folder."""
     folder = RunFolder.create(runs, made)
     try:
@@ -56,7 +56,7 @@ def start(made: Experiment, runs: Path) -> tuple[RunFolder, dict[str, Any] | Non
         raise
 
 
-def fitted(made: Experiment, name: str) -> Experiment:
+def fitted(made: Training, name: str) -> Training:
     """Returns a recipe's experiment fitted to this machine, and says what that changed."""
     if name not in book.RECIPES:
         return made
@@ -66,7 +66,7 @@ def fitted(made: Experiment, name: str) -> Experiment:
     return here
 
 
-def _resumed(path: Path, edits: list[str]) -> tuple[RunFolder, Experiment]:
+def _resumed(path: Path, edits: list[str]) -> tuple[RunFolder, Training]:
     folder = RunFolder.open(path)
     began = folder.experiment()
     made = override(began, edits)

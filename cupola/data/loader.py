@@ -1,13 +1,13 @@
-"""The loader: batches of rows, prefetched by threads, from a position that can be saved.
+"""Loaders: batches by index, prefetched by a thread, from a position that can be saved.
 
 Not here: what is in a row (`pack.py`, `mixture.py`), moving batches to devices.
-Invariant: batch n depends on the rows, the batch size and n alone: not on what was read before, on
+Invariant: batch n of rows depends on the rows, the batch size and n alone: not on what was read before, on
 prefetching, or on how many hosts share the work.
 """
 
 import dataclasses
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import grain
@@ -18,6 +18,9 @@ from cupola.config.value import Value
 from cupola.core.errors import ConfigError, DataError, ShapeError
 from cupola.core.record import record
 from cupola.data.pack import Packed, Row
+
+MOST_BATCHES = 2**62
+"""No run has more; a position is a machine word."""
 
 Ids: Any = Int[Array | np.ndarray, "B T"]
 Shares: Any = Float[Array | np.ndarray, "B T"]
@@ -85,6 +88,14 @@ class Rows(Protocol):
     def __getitem__(self, index: int) -> Row: ...
 
 
+@runtime_checkable
+class Indexed(Protocol):
+    """Endless batches that can be had by index, in any order and from another thread."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Returns batch `index`, counted from 0."""
+
+
 class Shard(Value):
     """Which host this is, of how many that read one batch together.
 
@@ -109,11 +120,78 @@ class Shard(Value):
         return range(step * batch + self.index, (step + 1) * batch, self.count)
 
 
-class Loader:
-    """Iterates over batches without end; several hosts get disjoint rows of the same batches.
+class Prefetched:
+    """Iterates without end over batches that can be had by index, made ahead by a thread.
 
-    Host i of n holds rows i, i + n, ... of every batch. Use it as a context, or `close` it, so that
-    its threads stop.
+    Use it as a context, or `close` it, so that its thread stops.
+
+    Args:
+        source: `source[n]` is batch n, whichever were had before.
+        identity: what the source gives its batches from, as JSON: a saved position is one in equal data alone.
+        prefetch_batches: how many batches to have ready.
+
+    Raises:
+        ConfigError: a size is negative, or the identity is no JSON or speaks of "step".
+
+    Example:
+        with Prefetched(source, identity={"recordings": fingerprint, "seed": 0}) as batches:
+            for batch in batches: ...
+    """
+
+    def __init__(self, source: Indexed, *, identity: Mapping[str, Any], prefetch_batches: int = 4):
+        if prefetch_batches < 0:
+            raise ConfigError(f"{prefetch_batches} batches", where="prefetch_batches", remedy="Use 0 for none, or 4.")
+        self._identity = _as_json(identity)
+        dataset = grain.MapDataset.range(MOST_BATCHES).map(source.__getitem__)
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch_batches)
+        self._iterator = iter(dataset.to_iter_dataset(options))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    def state(self) -> dict[str, Any]:
+        """Returns the position of the next batch to be handed out, and what it is a position in, as JSON.
+
+        The same on every host, and valid for any number of hosts.
+        """
+        return {"step": self._iterator.get_state()["next_index"], **self._identity}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes to a position that `state` gave.
+
+        Raises:
+            DataError: it is a position in other data; the message names what differs.
+        """
+        for name, now in self._identity.items():
+            if state.get(name) != now:
+                raise DataError(
+                    f"the saved position has {name}={state.get(name)!r}, but here it is {now!r}",
+                    where=name,
+                    remedy="Resume with the data, batch and seed of the run, or start a new run.",
+                )
+        step = state.get("step")
+        if not isinstance(step, int) or step < 0:
+            raise DataError(f"the saved position is {step!r}", where="step", remedy="Use what state() returned.")
+        self._iterator.set_state({"next_index": step})
+
+    def close(self) -> None:
+        """Stops the thread; no batch can be had afterwards."""
+        self._iterator.close()
+
+    def __enter__(self) -> "Prefetched":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Loader(Prefetched):
+    """Iterates over batches of rows; several hosts get disjoint rows of the same batches.
+
+    Host i of n holds rows i, i + n, ... of every batch.
 
     Args:
         rows: where rows come from.
@@ -131,65 +209,40 @@ class Loader:
 
     def __init__(self, rows: Rows, *, batch: int, shard: Shard = Shard(), prefetch_batches: int = 4):
         _check_divides(batch, shard)
-        if prefetch_batches < 0:
-            raise ConfigError(f"{prefetch_batches} batches", where="prefetch_batches", remedy="Use 0 for none, or 4.")
         self.rows, self.batch, self.shard = rows, batch, shard
-        batches = grain.MapDataset.range(sys.maxsize // batch).map(self._load)
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch_batches)
-        self._iterator = iter(batches.to_iter_dataset(options))
-
-    def _load(self, step: int) -> Batch:
-        return Batch.stack(self.rows[index] for index in self.shard.share(step, self.batch))
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        return next(self._iterator)
-
-    def state(self) -> dict[str, Any]:
-        """Returns the position of the next batch to be handed out, and what it is a position in, as JSON.
-
-        The same on every host, and valid for any number of hosts.
-        """
-        return {"step": self._iterator.get_state()["next_index"], **self._identity()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes to a position that `state` gave.
-
-        Raises:
-            DataError: it is a position in other data; the message names what differs.
-        """
-        for name, now in self._identity().items():
-            if state.get(name) != now:
-                raise DataError(
-                    f"the saved position has {name}={state.get(name)!r}, but here it is {now!r}",
-                    where=name,
-                    remedy="Resume with the data, batch and seed of the run, or start a new run.",
-                )
-        step = state.get("step")
-        if not isinstance(step, int) or step < 0:
-            raise DataError(f"the saved position is {step!r}", where="step", remedy="Use what state() returned.")
-        self._iterator.set_state({"next_index": step})
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "corpora": [packed.corpus.fingerprint for _, packed in self.rows.parts],
-            "weights": [weight for weight, _ in self.rows.parts],
-            "length_tokens": self.rows.length_tokens,
-            "batch": self.batch,
-            "seed": self.rows.seed,
+        identity = {
+            "corpora": [packed.corpus.fingerprint for _, packed in rows.parts],
+            "weights": [weight for weight, _ in rows.parts],
+            "length_tokens": rows.length_tokens,
+            "batch": batch,
+            "seed": rows.seed,
         }
+        super().__init__(_Stacked(rows, batch, shard), identity=identity, prefetch_batches=prefetch_batches)
 
-    def close(self) -> None:
-        """Stops the threads; no batch can be had afterwards."""
-        self._iterator.close()
 
-    def __enter__(self) -> "Loader":
-        return self
+@dataclasses.dataclass(frozen=True)
+class _Stacked:
+    """The batches of rows, by index."""
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    rows: Rows
+    batch: int
+    shard: Shard
+
+    def __getitem__(self, index: int) -> Batch:
+        return Batch.stack(self.rows[i] for i in self.shard.share(index, self.batch))
+
+
+def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the identity as it comes back from a saved position: tuples have become lists."""
+    try:
+        told = json.loads(json.dumps(dict(identity), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"cannot be saved with a position ({error})", where="identity", remedy="Use text, numbers and lists."
+        ) from None
+    if "step" in told:
+        raise ConfigError("'step' names the position itself", where="identity", remedy="Use another name.")
+    return told
 
 
 def batches(rows: Sequence[Row], *, batch: int, shard: Shard = Shard()) -> Iterator[Batch]:

@@ -27,12 +27,12 @@ SPAN_STEPS = 20
 HISTORY = 512
 """So many smoothed losses are kept for the small curve; older ones are thinned out."""
 
+RATE = "_per_second"
 SHOWN: dict[str, Callable[[Number], str]] = {
-    "tokens_per_second": lambda v: f"{short(v)} tokens/s",
     "matmul_share": lambda v: f"{v:.0%} of matmul rate",
     "skipped_steps": lambda v: f"{v:.0f} skipped",
 }
-"""How known metrics read; "loss" is smoothed, others read as name and number."""
+"""How known metrics read; "loss" is smoothed, rates read as "3.2k tokens/s", others as name and number."""
 
 
 class Progress:
@@ -137,7 +137,7 @@ class Progress:
         for name, value in self._metrics.items():
             if name == "loss" or (name == "skipped_steps" and not value):
                 continue
-            shown = SHOWN[name](value) if name in SHOWN else f"{name} {value:.4g}"
+            shown = SHOWN[name](value) if name in SHOWN else _named(name, value)
             parts.append(Text(shown, style="yellow" if name == "skipped_steps" else ""))
         return parts
 
@@ -151,6 +151,12 @@ class Progress:
             self._history.append(loss)
         if len(self._history) > HISTORY:
             self._history, self._every = self._history[::2], 2 * self._every
+
+
+def _named(name: str, value: Number) -> str:
+    if name.endswith(RATE):
+        return f"{short(value)} {name.removesuffix(RATE)}/s"
+    return f"{name} {value:.4g}"
 
 
 def packed(parts: list[Text], width: int, *, dot: str = "·") -> list[Text]:

@@ -1,4 +1,4 @@
-"""Where metrics go: JSON lines, TensorBoard, or several at once.
+"""Where metrics, pictures and sounds go: JSON lines, TensorBoard, or several at once.
 
 Not here: what is measured, and the live display (`progress.py`).
 Invariant: every line of JSON is legal: a number that is not finite is written as null, and under
@@ -6,16 +6,20 @@ Invariant: every line of JSON is legal: a number that is not finite is written a
 """
 
 import contextlib
+import io
 import json
 import logging
 import math
 import os
 import socket
 import time
+import wave
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from matplotlib.image import imsave
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
@@ -38,6 +42,26 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Ends the record."""
+
+
+@runtime_checkable
+class MediaSink(Sink, Protocol):
+    """Takes pictures and sounds too; a sink of numbers alone has no place for them."""
+
+    def image(self, name: str, array: np.ndarray, step: int) -> None:
+        """Records a picture.
+
+        Args:
+            array: uint8, [height, width, 3] or, with opacity, [height, width, 4].
+        """
+
+    def audio(self, name: str, samples: np.ndarray, rate: int, step: int) -> None:
+        """Records a sound.
+
+        Args:
+            samples: floats [time] in [-1, 1]; what is beyond is clipped.
+            rate: samples a second.
+        """
 
 
 class JSONL:
@@ -112,7 +136,33 @@ class TensorBoard:
             self._record(step=purge_step, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, metrics: Mapping[str, Number]) -> None:
-        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
+        self._summarize(step, *(Summary.Value(tag=name, simple_value=float(x)) for name, x in metrics.items()))
+
+    def image(self, name: str, array: np.ndarray, step: int) -> None:
+        _check_array(name, array, np.uint8, array.ndim == 3 and array.shape[2] in (3, 4), "[height, width, 3 or 4]")
+        height, width, colours = array.shape
+        coded = io.BytesIO()
+        imsave(coded, array, format="png")
+        image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=coded.getvalue())
+        self._summarize(step, Summary.Value(tag=name, image=image))
+
+    def audio(self, name: str, samples: np.ndarray, rate: int, step: int) -> None:
+        _check_array(name, samples, np.floating, samples.ndim == 1 and np.isfinite(samples).all(), "[time], finite")
+        whole = np.round(32767 * np.clip(samples.astype(np.float64), -1, 1)).astype("<i2")
+        coded = io.BytesIO()
+        with wave.open(coded, "wb") as file:
+            file.setparams((1, 2, rate, len(whole), "NONE", ""))
+            file.writeframes(whole.tobytes())
+        audio = Summary.Audio(
+            sample_rate=rate,
+            num_channels=1,
+            length_frames=len(whole),
+            content_type="audio/wav",
+            encoded_audio_string=coded.getvalue(),
+        )
+        self._summarize(step, Summary.Value(tag=name, audio=audio))
+
+    def _summarize(self, step: int, *values: Any) -> None:
         self._record(step=int(step), summary=Summary(value=values))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._writer.flush()
@@ -128,6 +178,8 @@ class TensorBoard:
 class Sinks:
     """Several sinks as one; a sink that fails is named in one warning and left out from then on.
 
+    Pictures and sounds go to those that take them; one that is none is a warning, and no sink's failure.
+
     Args:
         sinks: written to in this order.
     """
@@ -139,6 +191,19 @@ class Sinks:
         for sink in tuple(self._sinks):
             with self._dropped_if_it_fails(sink):
                 sink.write(step, metrics)
+
+    def image(self, name: str, array: np.ndarray, step: int) -> None:
+        for sink in self._of_media():
+            with self._dropped_if_it_fails(sink), _told_where_refused():
+                sink.image(name, array, step)
+
+    def audio(self, name: str, samples: np.ndarray, rate: int, step: int) -> None:
+        for sink in self._of_media():
+            with self._dropped_if_it_fails(sink), _told_where_refused():
+                sink.audio(name, samples, rate, step)
+
+    def _of_media(self) -> list[MediaSink]:
+        return [sink for sink in self._sinks if isinstance(sink, MediaSink)]
 
     def close(self) -> None:
         for sink in tuple(self._sinks):
@@ -154,6 +219,24 @@ class Sinks:
             with contextlib.suppress(Exception):
                 sink.close()
             log.warning("%s failed and is left out from here on: %s", type(sink).__name__, error)
+
+
+@contextlib.contextmanager
+def _told_where_refused() -> Iterator[None]:
+    """A model that says NaN is worth a warning and its numbers."""
+    try:
+        yield
+    except ObserveError as error:
+        log.warning("%s", error)
+
+
+def _check_array(name: str, array: np.ndarray, kind: type, fits: bool | np.bool_, form: str) -> None:
+    if not fits or not np.issubdtype(array.dtype, kind):
+        raise ObserveError(
+            f"an array of {array.dtype} {list(array.shape)} cannot be recorded",
+            where=name,
+            remedy=f"Give {kind.__name__} {form}.",
+        )
 
 
 def _number(value: Number) -> Number:

@@ -8,19 +8,19 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from cupola.core.errors import ShapeError
 from cupola.core.module import Tree
 
-Graded = tuple[tuple[Array, tuple[Array, Tree]], Tree]
-"""((loss, (weight, metrics)), gradient): what `jax.value_and_grad(..., has_aux=True)` returns."""
+Summed = tuple[Array, tuple[Array, Tree, *tuple[Tree, ...]]]
+"""(loss, (weight, metrics, *others)): of a batch, loss and metrics as sums over the weight."""
+Graded = tuple[Summed, Tree]
+"""(summed, gradient of its loss): what `jax.value_and_grad(..., has_aux=True)` returns."""
 
 
-def accumulated(
-    grad_function: Callable[[Tree, Int[Array, ""]], Graded], batch: Tree, micro_batches: int
-) -> tuple[tuple[Float[Array, ""], tuple[Float[Array, ""], Tree]], Tree]:
-    """Returns ((mean loss, (weight, mean metrics)), gradient of the mean loss) of the whole batch.
+def accumulated(grad_function: Callable[[Tree, Int[Array, ""]], Graded], batch: Tree, micro_batches: int) -> Graded:
+    """Returns ((mean loss, (weight, mean metrics, *others)), gradient of the mean loss) of the whole batch.
 
     Every part holds every `micro_batches`-th example, so a batch that is split over devices is cut
     into parts without moving an example between them. A batch of no weight gives zeros.
@@ -28,7 +28,8 @@ def accumulated(
     Args:
         grad_function: from a part of the batch, and its number to draw random numbers from, to the
             same form with sums in place of means: ((sum of weighted losses, (sum of weights, weighted
-            sums of metrics)), gradient of the sum of weighted losses).
+            sums of metrics, *others)), gradient of the sum of weighted losses). Of the others, such as
+            running statistics, the parts' mean is returned, whatever the weights, in their own dtypes.
         batch: a tree of arrays with equal leading dims.
         micro_batches: into how many parts it is cut.
 
@@ -53,11 +54,13 @@ def accumulated(
 
     number = jnp.int32(0)
     if micro_batches == 1:
-        (total, (weight, metrics)), gradient = grad_function(batch, number)
+        (total, (weight, metrics, *others)), gradient = grad_function(batch, number)
     else:
         sums = jax.eval_shape(grad_function, part(number), number)
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)), sums)
-        (total, (weight, metrics)), gradient = jax.lax.scan(add, nothing, jnp.arange(micro_batches))[0]
+        (total, (weight, metrics, *others)), gradient = jax.lax.scan(add, nothing, jnp.arange(micro_batches))[0]
+        _, (_, _, *forms) = sums[0]
+        others = jax.tree.map(lambda x, form: (x / micro_batches).astype(form.dtype), others, forms)
     share = 1 / jnp.where(weight > 0, weight, 1)
     mean, means, gradient = jax.tree.map(lambda x: x * share, (total, metrics, gradient))
-    return (mean, (weight, means)), gradient
+    return (mean, (weight, means, *others)), gradient

@@ -10,13 +10,13 @@ from cupola.config import text
 from cupola.config.suggest import did_you_mean
 from cupola.core.errors import ConfigError
 from cupola.recipes.quickstart import quickstart
-from cupola.train.experiment import Experiment
+from cupola.train.experiment import Training
 from cupola.train.folder import RunFolder
 
-RECIPES: dict[str, Callable[[], Experiment]] = {"quickstart": quickstart}
+RECIPES: dict[str, Callable[[], Training]] = {"quickstart": quickstart}
 
 
-def find(name: str) -> Experiment:
+def find(name: str) -> Training:
     """Returns the experiment of a recipe's name, a run's folder, or a file with its text.
 
     Raises:
@@ -34,7 +34,7 @@ def find(name: str) -> Experiment:
             raise ConfigError(
                 "is not text", where=name, remedy="Name a file that `cupola config show` wrote."
             ) from None
-        if isinstance(made, Experiment):
+        if isinstance(made, Training):
             return made
         raise ConfigError(
             f"describes a {type(made).__name__}, not an Experiment",

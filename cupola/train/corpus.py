@@ -1,4 +1,4 @@
-"""From an experiment's sources to tokens in the run's folder.
+"""Decoders of text: from an experiment's sources to tokens in the run's folder, and what reads them there.
 
 Invariant: what a run resumed from its folder reads is, bit for bit, what it read when it began.
 """
@@ -6,20 +6,26 @@ Invariant: what a run resumed from its folder reads is, bit for bit, what it rea
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from cupola.config import text
 from cupola.core.errors import DataError
+from cupola.data.loader import Loader, Shard
 from cupola.data.mixture import Mixture
 from cupola.data.sources import HeldOut, Split
 from cupola.data.tokenizer import Tokenizer
 from cupola.data.tokens import TokenCorpus
+from cupola.observe import machine
+from cupola.train import report
+from cupola.train.evaluate import Evaluator, Score, compressed_bits_per_byte
 from cupola.train.experiment import Data, Experiment
 from cupola.train.folder import RunFolder
+from cupola.train.task import Outcome, Place, Task
 
 
-class Prepared(NamedTuple):
-    """What a run reads.
+@dataclasses.dataclass(frozen=True)
+class Prepared(Task):
+    """What a run of a decoder of text reads.
 
     Args:
         experiment: as given, with the vocabulary of the tokenizer that its text allowed.
@@ -32,6 +38,23 @@ class Prepared(NamedTuple):
     tokenizer: Tokenizer
     train: tuple[TokenCorpus, ...]
     held_out: tuple[TokenCorpus, ...]
+
+    def loader(self, shard: Shard) -> Loader:
+        data = self.experiment.data
+        rows = split(data, Split.TRAIN).pack(self.train, length_tokens=data.length_tokens, seed=self.experiment.seed)
+        return Loader(rows, batch=data.batch, shard=shard)
+
+    def evaluator(self, place: Place, shard: Shard) -> Evaluator:
+        made = self.experiment
+        return Evaluator(made.model, self.held_out, made.evaluation, made.data.length_tokens, place, shard)
+
+    def finish(self, folder: RunFolder, outcome: Outcome, score: Score, summary: dict[str, Any]) -> dict[str, Any]:
+        texts = (text for corpus in self.held_out for text in corpus.texts(self.tokenizer))
+        compressed = compressed_bits_per_byte(texts)
+        summary |= report.of_text(self.experiment, self.train, outcome, score, compressed, machine.measure())
+        report.draw(folder, summary)
+        folder.write(folder.card, report.card(folder, self.experiment, summary))
+        return summary
 
 
 def split(data: Data, side: Split) -> Mixture:
@@ -54,7 +77,7 @@ def prepare(experiment: Experiment, folder: RunFolder, note: Callable[[str], Non
         TokenizerError: the tokenizer named cannot be read, or has another vocabulary than the model.
     """
     data = experiment.data
-    _check_same(folder.experiment().data, data)
+    _check_same(folder.experiment_of(Experiment).data, data)
     sides = {"train": split(data, Split.TRAIN), "held_out": split(data, Split.HELD_OUT)}
     if folder.tokenizer.is_file() or data.tokenizer is not None:
         tokenizer = Tokenizer.load(folder.tokenizer if folder.tokenizer.is_file() else data.tokenizer or "")

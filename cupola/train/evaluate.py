@@ -47,6 +47,15 @@ class Score:
         """Bits that the model would need for each byte of text."""
         return self.nats / math.log(2) / self.bytes
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers that a run records."""
+        return {"held_out_loss": self.loss, "held_out_bits_per_byte": self.bits_per_byte}
+
+    def text(self) -> str:
+        """Returns the measure that any two models share."""
+        return f"{self.bits_per_byte:.3f} bits per byte"
+
 
 class Evaluator:
     """Scores a model on the held-out part of each corpus, by windows (`data/pack.py`).

@@ -8,13 +8,16 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from cupola.config import text
+from cupola.config.reference import name_of
 from cupola.core.errors import ConfigError, TrainingError
 from cupola.data.files import whole
 from cupola.data.tokenizer import Tokenizer
-from cupola.train.experiment import Experiment
+from cupola.train.experiment import Experiment, Training
+
+Kind = TypeVar("Kind", bound=Training)
 
 
 class RunFolder:
@@ -38,7 +41,7 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     @classmethod
-    def create(cls, root: str | Path, experiment: Experiment) -> "RunFolder":
+    def create(cls, root: str | Path, experiment: Training) -> "RunFolder":
         """Makes the folder of a new run, named after the experiment, with a number where that is taken.
 
         Raises:
@@ -80,7 +83,7 @@ class RunFolder:
             raise TrainingError("there is no run here (no config.txt)", where=str(path), remedy=known)
         return folder
 
-    def experiment(self) -> Experiment:
+    def experiment(self) -> Training:
         """Returns the experiment that the run was begun with.
 
         Raises:
@@ -92,7 +95,7 @@ class RunFolder:
             raise ConfigError(
                 "is not text", where=str(self.config), remedy="Restore the file, or start a new run."
             ) from None
-        if not isinstance(made, Experiment):
+        if not isinstance(made, Training):
             raise ConfigError(
                 f"describes a {type(made).__name__}, not an Experiment",
                 where=str(self.config),
@@ -100,14 +103,33 @@ class RunFolder:
             )
         return made
 
-    def load_tokenizer(self) -> Tokenizer:
-        """Returns the run's tokenizer.
+    def experiment_of(self, kind: type[Kind]) -> Kind:
+        """Returns the experiment that the run was begun with, for what is done with this kind alone.
 
         Raises:
+            ConfigError: its text does not describe one.
+            TrainingError: it is of another kind.
+        """
+        made = self.experiment()
+        if not isinstance(made, kind):
+            raise TrainingError(
+                f"this run trains a {type(made.model).__name__} ({type(made).__name__}), "
+                f"which is no {kind.__name__} as is needed here",
+                where=str(self.path),
+                remedy=f"Name the folder of a run whose config.txt begins with . = {name_of(kind)}.",
+            )
+        return made
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Returns the tokenizer of the run of a decoder of text.
+
+        Raises:
+            TrainingError: it is the run of another model.
             TokenizerError: it is missing, corrupt or of another vocabulary than the model.
         """
+        vocabulary = self.experiment_of(Experiment).model.vocabulary
         tokenizer = Tokenizer.load(self.tokenizer)
-        tokenizer.check_exact_vocabulary(self.experiment().model.vocabulary)
+        tokenizer.check_exact_vocabulary(vocabulary)
         return tokenizer
 
     def write(self, path: Path, content: str) -> None:

@@ -9,8 +9,7 @@ from cupola.observe.account import Account
 from cupola.observe.machine import Machine
 from cupola.observe.progress import Progress
 from cupola.observe.sinks import Sinks
-from cupola.train.evaluate import Score
-from cupola.train.loop import Done, Hook
+from cupola.train.task import Done, Hook, Scored
 
 SPAN_STEPS = 20
 """Steps over which the speed is taken."""
@@ -21,26 +20,31 @@ class Speed:
 
     Args:
         machine: whose rate is the whole.
+        unit: what stands for tokens (`Training.unit`).
     """
 
-    def __init__(self, machine: Machine):
+    def __init__(self, machine: Machine, unit: str = "tokens"):
+        self.unit = unit
         self._machine = machine
-        self._flops = 0
-        self._marks: deque[tuple[float, int]] = deque(maxlen=SPAN_STEPS + 1)
+        self._flops: int | None = None
+        self._marks: deque[tuple[float, int, int | None]] = deque(maxlen=SPAN_STEPS + 1)
 
     def before_first(self, known: Account) -> None:
-        """Takes the FLOPs of a step."""
-        self._flops = known.flops or 0
+        """Takes the FLOPs of a step, for steps that do not tell their own."""
+        self._flops = known.flops
 
     def rates(self, done: Done) -> dict[str, float]:
         """Returns the rates after a step; nothing after the first, which has no duration yet."""
-        self._marks.append((done.seconds, done.tokens))
-        seconds = self._marks[-1][0] - self._marks[0][0]
+        self._marks.append((done.seconds, done.tokens, self._flops if done.flops is None else done.flops))
+        (begin, *_), *rest = self._marks
+        seconds = done.seconds - begin
         if seconds <= 0:
             return {}
-        tokens = sum(tokens for _, tokens in list(self._marks)[1:])
-        flops = self._flops * (len(self._marks) - 1) / seconds
-        return {"tokens_per_second": tokens / seconds, "matmul_share": self._machine.share(flops)}
+        rates = {f"{self.unit}_per_second": sum(tokens for _, tokens, _ in rest) / seconds}
+        flops = [flops for _, _, flops in rest if flops is not None]
+        if len(flops) < len(rest):
+            return rates
+        return rates | {"matmul_share": self._machine.share(sum(flops) / seconds)}
 
 
 class Display(Hook):
@@ -59,16 +63,17 @@ class Display(Hook):
         self._speed.before_first(known)
         rows = dict(known.rows())
         parts = ", ".join(f"{name} {rows[name]}" for name in ("parameters", "optimizer", "temporaries"))
-        self._progress.note(f"a step needs {rows['peak']} ({parts}) and {rows['model FLOPs']}FLOP")
+        work = "" if known.flops is None else f" and {rows['model FLOPs']}FLOP"
+        self._progress.note(f"a step needs {rows['peak']} ({parts}){work}")
 
     def after_step(self, done: Done) -> None:
         """Moves the display on."""
         shown = {"loss": done.metrics["loss"], "skipped_steps": done.metrics["skipped"], **self._speed.rates(done)}
         self._progress.update(done.step, done.progress, shown)
 
-    def after_evaluation(self, step: int, score: Score) -> None:
+    def after_evaluation(self, step: int, score: Scored) -> None:
         """Prints the score above the display."""
-        self._progress.note(f"step {step:,}: held out (sample) {score.bits_per_byte:.3f} bits per byte")
+        self._progress.note(f"step {step:,}: held out (sample) {score.text()}")
 
 
 class Record(Hook):
@@ -88,9 +93,10 @@ class Record(Hook):
 
     def after_step(self, done: Done) -> None:
         """Writes the step's metrics."""
-        told = {"progress": done.progress, "seconds": done.seconds, "tokens": done.tokens, **self._speed.rates(done)}
+        told = {"progress": done.progress, "seconds": done.seconds, self._speed.unit: done.tokens}
+        told |= self._speed.rates(done)
         self._sinks.write(done.step, done.metrics | told)
 
-    def after_evaluation(self, step: int, score: Score) -> None:
+    def after_evaluation(self, step: int, score: Scored) -> None:
         """Writes the score."""
-        self._sinks.write(step, {"held_out_loss": score.loss, "held_out_bits_per_byte": score.bits_per_byte})
+        self._sinks.write(step, score.metrics)

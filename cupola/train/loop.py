@@ -1,126 +1,56 @@
 """The loop: step after step until the budget is spent or someone asks to stop.
 
-Not here: the step (`step.py`), what is shown (hooks), what a finished run leaves (`report.py`).
+Not here: the step (`step.py`), what is trained (`task.py`), what is shown (hooks), what a finished run
+leaves (`report.py`).
 Invariant: state, data position, seconds and step are saved together; a run that is killed at any
 moment and resumed gives, from its last checkpoint on, the numbers that it would have given.
 """
 
 import dataclasses
-import enum
-import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cupola.checkpoint.store import Checkpoints, Fallback
 from cupola.core import host
 from cupola.core.module import Tree
-from cupola.data.loader import Batch, Loader, Shard
-from cupola.data.sources import Split
-from cupola.observe.account import Account, account
+from cupola.data.loader import Shard
+from cupola.observe.account import account
 from cupola.observe.goodput import Cause, Ledger
-from cupola.train.corpus import Prepared, split
-from cupola.train.evaluate import Evaluator, Score
 from cupola.train.folder import RunFolder
 from cupola.train.interrupt import Interrupt
 from cupola.train.state import initial
 from cupola.train.step import make_step
-
-
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """What is known after a step.
-
-    Args:
-        step: how many are done.
-        progress: share of the budget that is spent.
-        seconds: of training so far, evaluation and compilation not counted.
-        tokens: trained on in this step, padding not counted.
-        metrics: of the step.
-    """
-
-    step: int
-    progress: float
-    seconds: float
-    tokens: int
-    metrics: dict[str, float]
-
-
-class Hook:
-    """Sees a run go by; may raise to end it. Override what matters."""
-
-    def before_first(self, known: Account) -> None:
-        """Called once, when the step is compiled and nothing has run."""
-
-    def after_step(self, done: Done) -> None:
-        """Called after each step."""
-
-    def after_evaluation(self, step: int, score: Score) -> None:
-        """Called when held-out documents were scored after `step` steps."""
-
-
-class End(enum.Enum):
-    """Why a loop ended."""
-
-    BUDGET = "budget spent"
-    INTERRUPT = "interrupted"
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a loop leaves.
-
-    Args:
-        end: why it ended.
-        step: how many steps are done.
-        seconds: of training, over all resumes.
-        tokens: trained on, over all resumes, padding not counted.
-        params: to evaluate and keep: the running average where the learner keeps one.
-        evaluator: that scores them.
-        skipped: steps skipped for gradients that were not finite.
-    """
-
-    end: End
-    step: int
-    seconds: float
-    tokens: int
-    params: Tree
-    evaluator: Evaluator
-    skipped: int
+from cupola.train.task import Done, End, Hook, Outcome, Task
 
 
 class Trainer:
     """One run from its first or saved state to its end.
 
     Args:
-        prepared: experiment, tokenizer and corpora.
+        task: what is trained, prepared in the folder.
         folder: where checkpoints go; already entered.
         hooks: see the run go by.
         ledger: counts the time.
     """
 
-    def __init__(self, prepared: Prepared, folder: RunFolder, hooks: Sequence[Hook], ledger: Ledger):
-        self.experiment = experiment = prepared.experiment
+    def __init__(self, task: Task, folder: RunFolder, hooks: Sequence[Hook], ledger: Ledger):
+        self.experiment = experiment = task.experiment
         self.folder, self.hooks, self.ledger = folder, hooks, ledger
         self.mesh = experiment.mesh.build()
-        data = experiment.data
-        rows = split(data, Split.TRAIN).pack(prepared.train, length_tokens=data.length_tokens, seed=experiment.seed)
         shard = Shard(index=jax.process_index(), count=jax.process_count())
-        self.loader = Loader(rows, batch=data.batch, shard=shard)
-        self.evaluator = Evaluator(
-            experiment.model, prepared.held_out, experiment.evaluation, data.length_tokens, self._placed, shard
-        )
+        self.loader, self.evaluator = task.loader(shard), task.evaluator(self._placed, shard)
         self.checkpoints = Checkpoints(folder.checkpoints, retention=experiment.saving.retention)
         self.state = initial(experiment, self.mesh)
         self.step, self.tokens, self._seconds_before = 0, 0, 0.0
         self._saved_step, self._saved_seconds = -1, 0.0
         self._pending: tuple[Done, dict[str, jax.Array]] | None = None
+        self._compiled: dict[Hashable, tuple[Any, int | None]] = {}
 
     def close(self) -> None:
-        """Stops the loader's threads and waits for the save under way."""
+        """Stops the loader's thread and waits for the save under way."""
         self.loader.close()
         self.checkpoints.close()
 
@@ -166,27 +96,28 @@ class Trainer:
             tokens=self.tokens,
             params=self._params(),
             evaluator=self.evaluator,
-            skipped=int(self.state.learner.skipped),
+            skipped=int(self.experiment.learner.skipped(self.state.learner)),
         )
 
     def _is_over(self, interrupt: Interrupt) -> bool:
         return interrupt.asked is not None or self.experiment.budget.is_spent(self.step, self.seconds)
 
     def _train(self, interrupt: Interrupt) -> None:
-        compiled = self._compile()
         due = self._evaluations()
         while not self._is_over(interrupt):
             with self.ledger.time(Cause.DATA):
                 batch = next(self.loader)
             with self.ledger.time(Cause.STEP):
+                placed = self._placed(batch)
+                compiled, flops = self._compiled_for(placed)
                 progress = self.experiment.budget.progress(self.step, self.seconds)
-                self.state, metrics = compiled(self.state, self._placed(batch), jnp.float32(progress))
+                self.state, metrics = compiled(self.state, placed, jnp.float32(progress))
                 # While the device works on this step, the host looks at the one before.
                 self._report()
                 self.step += 1
-                trained = int(np.sum(batch.weights > 0))
+                trained = self.experiment.counted(batch)
                 self.tokens += trained
-                self._pending = Done(self.step, progress, self.seconds, trained, {}), metrics
+                self._pending = Done(self.step, progress, self.seconds, trained, {}, flops), metrics
             if len(left := self._evaluations()) < len(due):
                 due = left
                 self._evaluate()
@@ -203,33 +134,44 @@ class Trainer:
             self.checkpoints.save(self.step, self.state, extra=extra)
         self._saved_step, self._saved_seconds = self.step, self.seconds
 
-    def _compile(self) -> Any:
+    def _compiled_for(self, batch: Any) -> tuple[Any, int | None]:
+        """The step compiled for a batch of this shape, at the first sight of it, and its FLOPs on one device."""
+        leaves, form = jax.tree.flatten(batch)
+        shape = form, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if shape in self._compiled:
+            return self._compiled[shape]
+        # Hooks hear of things in order, and the last step was before.
+        self._report()
         with self.ledger.time(Cause.COMPILE):
-            step = jax.jit(make_step(self.experiment), donate_argnums=0, compiler_options=host.compiler_options())
-            batch = self._placed(self._empty_batch())
+            # The state goes from one shape's step to another's, so it lies as it lies now.
+            lies = jax.tree.map(lambda leaf: leaf.sharding, self.state)
+            options = host.compiler_options()
+            step = jax.jit(
+                make_step(self.experiment), donate_argnums=0, out_shardings=(lies, None), compiler_options=options
+            )
             compiled = step.lower(self.state, batch, jnp.float32(0)).compile()
-        model, data = self.experiment.model, self.experiment.data
+        flops = self.experiment.flops(batch)
+        flops = None if flops is None else flops // self.mesh.size
         known = account(
             compiled,
             parameter_bytes=_bytes(self.state.params),
             optimizer_bytes=_bytes(self.state.learner),
-            flops=3 * model.flops(data.batch, data.length_tokens) // self.mesh.size,
+            flops=flops,
         )
         for hook in self.hooks:
             hook.before_first(known)
-        return compiled
+        self._compiled[shape] = compiled, flops
+        return compiled, flops
 
-    def _empty_batch(self) -> Batch:
-        shape = (self.experiment.data.batch // jax.process_count(), self.experiment.data.length_tokens)
-        whole, real = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        return Batch(tokens=whole, targets=whole, weights=real, segments=whole, positions=whole)
+    def _placed(self, batch: Any) -> Any:
+        """A batch of all hosts on the devices, from this host's rows."""
 
-    def _placed(self, batch: Batch) -> Batch:
-        rows, length = batch.tokens.shape
-        shape = (rows * jax.process_count(), length)
-        spec = self.experiment.rules.spec("B T", shape, self.mesh, where="batch")
-        place = jax.sharding.NamedSharding(self.mesh, spec)
-        return jax.tree.map(functools.partial(jax.make_array_from_process_local_data, place), batch)
+        def place(array: Any, dims: str) -> jax.Array:
+            shape = (len(array) * jax.process_count(), *array.shape[1:])
+            spec = self.experiment.rules.spec(dims, shape[: len(dims.split())], self.mesh, where="batch")
+            return jax.make_array_from_process_local_data(jax.sharding.NamedSharding(self.mesh, spec), array)
+
+        return jax.tree.map(place, batch, self.experiment.dims(batch))
 
     def _report(self) -> None:
         """Tells the hooks of the last step dispatched, once its numbers are there."""

@@ -1,4 +1,4 @@
-"""What a finished run leaves beside its checkpoints: summary, loss curve, model card.
+"""What a finished run leaves beside its checkpoints: summary, and of a decoder of text a loss curve and a model card.
 
 Invariant: every number in the card stands in summary.json too.
 """
@@ -12,39 +12,56 @@ from cupola.config import text
 from cupola.data.tokens import TokenCorpus
 from cupola.observe import curve, sinks
 from cupola.observe.machine import Machine
-from cupola.train.corpus import Prepared
 from cupola.train.evaluate import Score
+from cupola.train.experiment import Experiment, Training
 from cupola.train.folder import RunFolder
-from cupola.train.loop import Outcome
+from cupola.train.task import Outcome, Scored
 
 
-def summarize(
-    prepared: Prepared, outcome: Outcome, score: Score, compressed: dict[str, float], machine: Machine
+def summarize(experiment: Training, outcome: Outcome, score: Scored, machine: Machine) -> dict[str, Any]:
+    """Returns what is known of any run, as summary.json holds it."""
+    unit = experiment.unit
+    return {
+        "name": experiment.name,
+        "score": score.text(),
+        "parameters": experiment.model.count(),
+        unit: outcome.tokens,
+        f"{unit}_per_second": outcome.tokens / outcome.seconds,
+        "seconds": outcome.seconds,
+        "steps": outcome.step,
+        "skipped_steps": outcome.skipped,
+        "machine": dict(machine.describe()),
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def of_text(
+    experiment: Experiment,
+    corpora: tuple[TokenCorpus, ...],
+    outcome: Outcome,
+    score: Score,
+    compressed: dict[str, float],
+    machine: Machine,
 ) -> dict[str, Any]:
-    """Returns the numbers of a run, as summary.json holds them.
+    """Returns the numbers that only the run of a decoder of text has.
 
     Args:
-        compressed: bits per byte of gzip and xz on the same documents.
+        corpora: that it learned from.
+        compressed: bits per byte of gzip and xz on the documents that were scored.
     """
-    model, data = prepared.experiment.model, prepared.experiment.data
-    step_flops = 3 * model.flops(data.batch, data.length_tokens)
+    step_flops = 3 * experiment.model.flops(experiment.data.batch, experiment.data.length_tokens)
     return {
-        "name": prepared.experiment.name,
         "bits_per_byte": score.bits_per_byte,
         "gzip_bits_per_byte": compressed["gzip"],
         "xz_bits_per_byte": compressed["xz"],
         "held_out_loss": score.loss,
         "held_out_bytes": round(score.bytes),
-        "parameters": model.count(),
-        "tokens": outcome.tokens,
-        "tokens_per_second": outcome.tokens / outcome.seconds,
         "matmul_share": machine.share(outcome.step * step_flops / outcome.seconds),
-        "seconds": outcome.seconds,
-        "steps": outcome.step,
-        "skipped_steps": outcome.skipped,
-        "corpus": _corpus(prepared.train),
-        "machine": dict(machine.describe()),
-        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "corpus": {
+            "documents": sum(corpus.documents for corpus in corpora),
+            "bytes": sum(corpus.size_bytes for corpus in corpora),
+            "tokens": sum(corpus.size_tokens for corpus in corpora),
+        },
     }
 
 
@@ -63,9 +80,9 @@ def draw(folder: RunFolder, summary: dict[str, Any]) -> None:
     )
 
 
-def card(folder: RunFolder, prepared: Prepared, summary: dict[str, Any]) -> str:
+def card(folder: RunFolder, experiment: Experiment, summary: dict[str, Any]) -> str:
     """Returns the model card: what the model is, what it learned from, how good it is, how to use it."""
-    s, model = summary, prepared.experiment.model
+    s, model = summary, experiment.model
     return f"""# {s["name"]}
 
 A decoder-only language model of {s["parameters"]:,} parameters, trained with Cupola {__version__}.
@@ -83,7 +100,7 @@ A decoder-only language model of {s["parameters"]:,} parameters, trained with Cu
 ## Data
 
 {s["corpus"]["documents"]:,} documents, {s["corpus"]["bytes"]:,} bytes, {s["corpus"]["tokens"]:,} tokens of a vocabulary of
-{model.vocabulary:,}. {prepared.experiment.data.held_out:.0%} of the documents, chosen by a hash of their names, were held out.
+{model.vocabulary:,}. {experiment.data.held_out:.0%} of the documents, chosen by a hash of their names, were held out.
 
 ## Use
 
@@ -99,13 +116,5 @@ and what it writes may repeat its training data.
 
 ## Configuration
 
-{chr(10).join("    " + line for line in text.show(prepared.experiment).splitlines())}
+{chr(10).join("    " + line for line in text.show(experiment).splitlines())}
 """
-
-
-def _corpus(corpora: tuple[TokenCorpus, ...]) -> dict[str, int]:
-    return {
-        "documents": sum(corpus.documents for corpus in corpora),
-        "bytes": sum(corpus.size_bytes for corpus in corpora),
-        "tokens": sum(corpus.size_tokens for corpus in corpora),
-    }

@@ -11,8 +11,7 @@ from cupola.core.module import Tree
 from cupola.core.partition import shardings
 from cupola.core.record import record
 from cupola.core.rng import stream
-from cupola.optim.learner import LearnerState
-from cupola.train.experiment import Experiment
+from cupola.train.experiment import Training
 
 
 @record
@@ -22,17 +21,17 @@ class TrainState:
     Args:
         step: how many are done.
         params: the model's parameters.
-        learner: the optimizer's and the learner's state.
+        learner: what the experiment's learner keeps, the optimizer's state in it.
         key: root of the steps' random streams; never changes.
     """
 
     step: Int[Array, ""]
     params: Tree
-    learner: LearnerState
+    learner: Tree
     key: Key[Array, ""]
 
 
-def initial(experiment: Experiment, mesh: jax.sharding.Mesh) -> TrainState:
+def initial(experiment: Training, mesh: jax.sharding.Mesh) -> TrainState:
     """Returns the state before the first step, laid out on the mesh.
 
     Raises:
@@ -53,20 +52,18 @@ def initial(experiment: Experiment, mesh: jax.sharding.Mesh) -> TrainState:
     return TrainState(step=step, params=params, learner=learner, key=key)
 
 
-def check_layout(experiment: Experiment) -> None:
+def check_layout(experiment: Training) -> None:
     """Checks that this machine's devices can hold an experiment, before anything is read or made.
 
     Raises:
         MeshError: the mesh is larger than the machine, or something does not divide over it.
     """
-    mesh, data, rules = experiment.mesh.build(), experiment.data, experiment.rules
-    shardings(experiment.model.specs(), mesh, rules)
-    longest = experiment.evaluation.length_tokens or data.length_tokens
-    rules.spec("B T", (data.batch, data.length_tokens), mesh, where="data.batch x data.length_tokens")
-    rules.spec("B T", (experiment.evaluation.batch, longest), mesh, where="evaluation.batch x evaluation.length_tokens")
+    mesh = experiment.mesh.build()
+    shardings(experiment.model.specs(), mesh, experiment.rules)
+    experiment.check_batches(mesh)
 
 
-def abstract(experiment: Experiment) -> TrainState:
+def abstract(experiment: Training) -> TrainState:
     """Returns the shapes and dtypes of a run's state, without arrays or a mesh."""
 
     def make() -> TrainState:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cupola.core.errors import ConfigError, DataError, ShapeError
-from cupola.data.loader import Batch, Loader, Shard, batches
+from cupola.data.loader import Batch, Loader, Prefetched, Shard, batches
 from cupola.data.mixture import Mixed
 from cupola.data.pack import Packed, Windows
 from cupola.data.tokens import TokenCorpus
@@ -237,3 +237,40 @@ def test_weight_on_padding_and_other_shapes_are_refused(arrays):
         Batch(**{name: array[0] for name, array in arrays.items()})
     with pytest.raises(ShapeError):
         Batch(**{**arrays, "positions": arrays["positions"][:, :-1]})
+
+
+class Squares:
+    """Batches by index, of unequal shapes."""
+
+    def __getitem__(self, index):
+        return np.full(1 + index % 3, index * index)
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_batches_of_any_source_go_on_bit_for_bit(step):
+    identity = {"seed": 1, "sizes": (2, 3)}
+    straight = take(Prefetched(Squares(), identity=identity), step + 3)
+    assert [batch.tolist() for batch in straight[:4]] == [[0], [1, 1], [4, 4, 4], [9]][: step + 3]
+    with Prefetched(Squares(), identity=identity, prefetch_batches=9) as first:
+        for _ in range(step):
+            next(first)
+        state = json.loads(json.dumps(first.state()))
+    assert state == {"step": step, "seed": 1, "sizes": [2, 3]}
+    resumed = Prefetched(Squares(), identity=identity, prefetch_batches=0)
+    resumed.restore(state)
+    assert all(equal(a, b) for a, b in zip(take(resumed, 3), straight[step:], strict=True))
+
+
+def test_a_position_in_another_source_is_refused_by_name():
+    saved = Prefetched(Squares(), identity={"seed": 1}).state()
+    with pytest.raises(DataError, match=r"^seed: the saved position has seed=1, but here it is 2"):
+        Prefetched(Squares(), identity={"seed": 2}).restore(saved)
+    with pytest.raises(DataError, match=r"^recordings"):
+        Prefetched(Squares(), identity={"seed": 1, "recordings": "abc"}).restore(saved)
+
+
+@pytest.mark.parametrize("identity", [{"step": 3}, {"seed": {1, 2}}, {"share": float("nan")}], ids=str)
+def test_an_identity_that_cannot_be_saved_is_refused(identity):
+    with pytest.raises(ConfigError, match=r"^identity") as refused:
+        Prefetched(Squares(), identity=identity)
+    assert refused.value.remedy

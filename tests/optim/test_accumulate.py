@@ -78,6 +78,19 @@ def test_gradients_of_low_precision_are_summed_in_float32(batch):
     assert gradient == (256 + 3) / 4
 
 
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_of_what_else_is_said_the_mean_is_returned_whatever_the_weights(batch, micro_batches):
+    def said(part, number):
+        others = {"mean": jnp.mean(part["x"]), "count": jnp.int32(7), "low": jnp.bfloat16(0.5)}
+        return (jnp.float32(0), (jnp.float32(number), {}, others)), {}
+
+    (_, (_, _, others)), _ = accumulated(said, batch, micro_batches)
+    assert {name: x.dtype for name, x in others.items()} == {"mean": "float32", "count": "int32", "low": "bfloat16"}
+    assert (others["count"], others["low"]) == (7, 0.5)
+    x = np.asarray(batch["x"], np.float64)
+    np.testing.assert_allclose(others["mean"], x.mean(), rtol=0, atol=120 * 6e-8 * np.abs(x).max())
+
+
 @pytest.mark.parametrize("micro_batches", [0, 3, 16])
 def test_refuses_parts_that_are_not_equal(params, batch, micro_batches):
     with pytest.raises(ShapeError, match="micro_batches=1, 2, 4, 8") as raised:

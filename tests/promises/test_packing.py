@@ -7,7 +7,7 @@ import pytest
 
 from cupola.core.context import Context
 from cupola.data.loader import Batch
-from cupola.train.step import batch_loss
+from cupola.train.loss import batch_loss
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -57,3 +58,24 @@ def test_the_record_holds_every_metric(machine, tmp_path):
         "step": 2, "progress": 0.02, "seconds": 1.5, "tokens_per_second": 200.0, "matmul_share": 0.01
     }  # fmt: skip
     assert score == pytest.approx({"step": 2, "held_out_loss": 6.93147, "held_out_bits_per_byte": 2.0}, rel=1e-4)
+
+
+def test_steps_that_tell_their_own_work_are_counted_by_it(machine):
+    speed = Speed(machine, "frames")
+    speed.before_first(KNOWN)
+    assert speed.rates(done(1, 1.0)) == {}
+    speed.rates(dataclasses.replace(done(2, 2.0), flops=10**10))
+    rates = speed.rates(dataclasses.replace(done(3, 3.0), flops=3 * 10**10))
+    assert rates == pytest.approx({"frames_per_second": 100, "matmul_share": 2e10 / 2e11})
+
+
+def test_where_nobody_knows_the_work_nothing_is_said_of_it(machine):
+    known = dataclasses.replace(KNOWN, flops=None)
+    speed = Speed(machine)
+    speed.before_first(known)
+    speed.rates(done(1, 1.0))
+    assert speed.rates(done(2, 2.0)) == {"tokens_per_second": 100}
+    console = Console(file=io.StringIO(), width=200)
+    with Progress("tiny", console=console, clock=lambda: 0.0) as progress:
+        Display(progress, Speed(machine)).before_first(known)
+    assert "FLOP" not in console.file.getvalue()

@@ -5,9 +5,9 @@ import pytest
 from cupola.checkpoint.store import Checkpoints
 from cupola.core.errors import DataError, TrainingError
 from cupola.core.partition import shardings
+from cupola.data.loader import Loader
 from cupola.optim.average import EMA
 from cupola.optim.learner import NonFinite
-from cupola.train import loop
 from cupola.train.experiment import Evaluation, Minutes, Saving
 from cupola.train.interrupt import SIGNALS, Interrupt
 from cupola.train.loop import End
@@ -20,7 +20,7 @@ def saved(folder):
 @pytest.fixture
 def poisoned(monkeypatch):
     """From the fifth step on, a target's weight is not a number."""
-    real = loop.Loader.__next__
+    real = Loader.__next__
 
     def poison(loader):
         batch = real(loader)
@@ -28,7 +28,7 @@ def poisoned(monkeypatch):
             batch.weights[:] = np.nan
         return batch
 
-    monkeypatch.setattr(loop.Loader, "__next__", poison)
+    monkeypatch.setattr(Loader, "__next__", poison)
 
 
 def test_hooks_see_every_step_once_in_order(experiment, train, seen):

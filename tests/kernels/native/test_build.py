@@ -20,9 +20,11 @@ def no_compiler(monkeypatch):
 
 
 @pytest.fixture
-def one_operation(monkeypatch):
-    """There is one operation alone, which compiles in a second."""
-    monkeypatch.setattr(build, "sources", lambda: [build.OPERATIONS / "rotary" / "cpu.cc"])
+def small(tmp_path_factory, monkeypatch):
+    """There is next to nothing to compile."""
+    code = tmp_path_factory.mktemp("code") / "cpu.cc"
+    code.write_text('extern "C" int cupola_level() { return CUPOLA_LEVEL; }\n')
+    monkeypatch.setattr(build, "sources", lambda: [code])
 
 
 def needs_compiler():
@@ -44,7 +46,7 @@ def test_another_processor_is_told(tmp_path, monkeypatch):
         build.build(tmp_path)
 
 
-def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, one_operation):
+def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, small):
     needs_compiler()
     there = tmp_path / build.name_of(Level.AVX2)
     there.write_text("before")
@@ -53,7 +55,7 @@ def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, one_o
     assert there.read_text() == "before"
 
 
-def test_a_build_of_one_level_keeps_the_others(tmp_path, one_operation):
+def test_a_build_of_one_level_keeps_the_others(tmp_path, small):
     needs_compiler()
     build.build(tmp_path, [Level.AVX2])
     assert build.is_current(tmp_path, [Level.AVX2])
@@ -62,7 +64,7 @@ def test_a_build_of_one_level_keeps_the_others(tmp_path, one_operation):
     assert build.is_current(tmp_path, [Level.AVX2, Level.AVX512])
 
 
-def test_a_second_build_compiles_nothing(tmp_path, monkeypatch, one_operation):
+def test_a_second_build_compiles_nothing(tmp_path, monkeypatch, small):
     needs_compiler()
     assert not build.is_current(tmp_path)
     assert build.bring_up_to_date(tmp_path) == "native kernels: built for avx2, avx512, avx512_bf16, amx"

@@ -82,6 +82,7 @@ def serve(
         "adapters": adapters,
         "adapter_rank": adapter_rank,
     }
+    options = options_of(**chosen)  # What cannot be is said before a model is read.
     if replicas > 1:
         _refuse_origins(allow_origin)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}
@@ -95,7 +96,7 @@ def serve(
     with contextlib.ExitStack() as engines:
         ready = []
         for found in _distinct([find(each, precision=products, weights=weights) for each in models]):
-            engine = engines.enter_context(contextlib.closing(start(found, options_of(**chosen), guesses)))
+            engine = engines.enter_context(contextlib.closing(start(found, options, guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
             if access is not None:
                 say(f"{found.name} is model:{_joining().object_id(found.name)} in the permission graph")

@@ -82,7 +82,9 @@ def serve(
         "adapters": adapters,
         "adapter_rank": adapter_rank,
     }
-    options = options_of(**chosen)  # What cannot be is said before a model is read.
+    # What cannot be is said before a model is read.
+    options = options_of(**chosen)
+    address.listen().close()
     if replicas > 1:
         _refuse_origins(allow_origin)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}

@@ -11,7 +11,8 @@ from judge import POLICIES
 from cupola.core.errors import Unsupported
 from cupola.kernels.native.library import find
 
-QUICK = {*TYPICAL, *CASES[::5]}
+STACKED = [case for case in CASES if case.name == "packed, four matrices"]
+QUICK = {*TYPICAL, *STACKED, *CASES[::5]}
 LOWER = [f"cpu/{level.value}" for level in find().libraries][:-1]
 
 

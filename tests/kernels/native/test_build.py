@@ -55,6 +55,13 @@ def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, small
     assert there.read_text() == "before"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("level", Level, ids=lambda level: level.value)
+def test_no_kernel_is_warned_of(tmp_path, level):
+    needs_compiler()
+    build.build(tmp_path, [level], ["-O1", "-Werror"])
+
+
 def test_a_build_of_one_level_keeps_the_others(tmp_path, small):
     needs_compiler()
     build.build(tmp_path, [Level.AVX2])

@@ -72,7 +72,7 @@ SIZES: dict[str, list[dict[str, int]]] = {
 TINY = {"N": 12, "D": 32, "F": 40, "B": 1, "T": 20, "H": 2, "K": 1, "C": 16, "V": 50}
 MODEL = {"width": 2048, "layers": 16, "heads": 32, "key_heads": 8, "hidden": 8192, "vocabulary": 128256, "batch": 4,
          "length": 2048}  # fmt: skip
-TINY_MODEL = {"width": 32, "layers": 2, "heads": 2, "key_heads": 1, "hidden": 40, "vocabulary": 60, "batch": 1,
+TINY_MODEL = {"width": 32, "layers": 1, "heads": 2, "key_heads": 1, "hidden": 40, "vocabulary": 60, "batch": 1,
               "length": 16}  # fmt: skip
 ABLATED = (ATTEND, RMS_NORM, ROTATE, GATE, LINEAR_CROSS_ENTROPY)
 
@@ -209,7 +209,7 @@ def report_model(workers: dict[str, harness.Worker], facts: dict[str, str], *, q
     tokens, (_, rate) = shape["batch"] * shape["length"], rates(workers["cupola"], on_cpu)
     ours = [json.dumps({"op": "step", "which": which}) for which in variants()]
     peers = {name: [json.dumps({"op": "step", "which": name})] for name in workers if name != "cupola"}
-    found = times(workers, peers | {"cupola": ours}, rounds=2 if on_cpu or quick else 8)
+    found = times(workers, peers | {"cupola": ours}, rounds=1 if on_cpu else 2 if quick else 8)
     flops = 3 * decoder(shape).flops(shape["batch"], shape["length"])
     harness.table(
         ("a training step", "ms", "tokens/s", "MFU", "peak MiB"),

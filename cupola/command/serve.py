@@ -73,15 +73,8 @@ def serve(
     """
     address = Address(host=host, port=port, exposure=let_in)
     address.check_guard(guard := _guard(keys, access, let_in))
-    chosen: dict[str, Any] = {
-        "running": running,
-        "length": length,
-        "memory": memory,
-        "cache": cache,
-        "speculate": speculate,
-        "adapters": adapters,
-        "adapter_rank": adapter_rank,
-    }
+    chosen: dict[str, Any] = {"running": running, "length": length, "memory": memory, "cache": cache}
+    chosen |= {"speculate": speculate, "adapters": adapters, "adapter_rank": adapter_rank}
     # What cannot be is said before a model is read.
     options = options_of(**chosen)
     address.listen().close()

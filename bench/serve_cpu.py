@@ -128,7 +128,9 @@ SHARING = tuple(name for name in workloads.WORKLOADS if name != UNLIKE)
 def main() -> int:
     """Measures, prints and returns 0 where the bench has passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a little of everything, in two minutes once compiled")
+    parser.add_argument(
+        "--quick", action="store_true", help="a little of everything, in two minutes once compiled; keeps no result"
+    )
     parser.add_argument("--model", type=Path, default=find("smollm2"), help="the GGUF file; default: the fetched one")
     parser.add_argument("--without", action="append", default=[], choices=(TRANSFORMERS, LLAMA, OPENVINO))
     parser.add_argument("--worker", choices=(ON, OFF), help=argparse.SUPPRESS)
@@ -362,6 +364,7 @@ def report(
         | {f"error of {name}, nats": mean for name, mean in means.items()}
         | machine.versions
         | versions,
+        keep=size != QUICK,
     )
 
 

@@ -57,7 +57,7 @@ RUNS = 2
 def main() -> int:
     """Measures, prints and returns 0 where the bench has passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="bf16 only, in under two minutes")
+    parser.add_argument("--quick", action="store_true", help="bf16 only, in under two minutes; keeps no result")
     parser.add_argument("--returned-memory", action="store_true", help="leave the C library's memory as it is")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -72,7 +72,8 @@ def main() -> int:
         wide.append("--returned-memory")
     with harness.workers(ours | peers | {WIDE_NAME: wide}) as made:
         harness.alternate(list(made.values()), seconds=15 if asked.quick else 150, runs=RUNS)
-    return report({n: made[n] for n in ours}, {n: made[n] for n in peers}, made[WIDE_NAME], machine, memory)
+    sides = {n: made[n] for n in ours}, {n: made[n] for n in peers}, made[WIDE_NAME]
+    return report(*sides, machine, memory, keep=not asked.quick)
 
 
 def commands(peer: str, precisions: list[str], memory: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -88,7 +89,7 @@ def commands(peer: str, precisions: list[str], memory: str) -> tuple[dict[str, l
     return ours, {f"torch {' '.join(form)}": [peer, script, *form, memory, threads, shape] for form in forms}
 
 
-def report(ours: dict[str, Any], peers: dict[str, Any], wide: Any, machine: Any, memory: str) -> int:
+def report(ours: dict[str, Any], peers: dict[str, Any], wide: Any, machine: Any, memory: str, *, keep: bool) -> int:
     """Prints both tables and the JSON line."""
     flops = flops_of(SHAPE)
     sides = {f"cupola {name}": worker for name, worker in ours.items()} | peers
@@ -125,6 +126,7 @@ def report(ours: dict[str, Any], peers: dict[str, Any], wide: Any, machine: Any,
         [*rows, best, memories, harness.Row(WIDE_NAME, SHARE / share, 1.0, "the aimed share", "x")],
         passed=best.ours <= AT_MOST * best.peer and share >= SHARE,
         facts=facts | rounds | machine.versions | peer.facts["versions"],
+        keep=keep,
     )
 
 

@@ -73,15 +73,11 @@ def serve(
     """
     address = Address(host=host, port=port, exposure=let_in)
     address.check_guard(guard := _guard(keys, access, let_in))
-    chosen: dict[str, Any] = {
-        "running": running,
-        "length": length,
-        "memory": memory,
-        "cache": cache,
-        "speculate": speculate,
-        "adapters": adapters,
-        "adapter_rank": adapter_rank,
-    }
+    chosen: dict[str, Any] = {"running": running, "length": length, "memory": memory, "cache": cache}
+    chosen |= {"speculate": speculate, "adapters": adapters, "adapter_rank": adapter_rank}
+    # What cannot be is said before a model is read.
+    options = options_of(**chosen)
+    address.listen().close()
     if replicas > 1:
         _refuse_origins(allow_origin)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}
@@ -95,7 +91,7 @@ def serve(
     with contextlib.ExitStack() as engines:
         ready = []
         for found in _distinct([find(each, precision=products, weights=weights) for each in models]):
-            engine = engines.enter_context(contextlib.closing(start(found, options_of(**chosen), guesses)))
+            engine = engines.enter_context(contextlib.closing(start(found, options, guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
             if access is not None:
                 say(f"{found.name} is model:{_joining().object_id(found.name)} in the permission graph")

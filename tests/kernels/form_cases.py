@@ -131,6 +131,7 @@ EXPERTS = [
     experts("no rows for any", 5, [0, 0, 0], 3, 2),
     experts("one takes all", 33, [0, 33], 3, 17),
     experts("packed, odd sizes", 67, [13, 0, 40, 6], 35, 49, keep=True),
+    experts("packed, four matrices", 8, [3, 0, 4, 1], 35, 49, keep=True),
     experts("packed, one row each", 3, [1, 1, 1], 33, 17, keep=True),
 ]
 

@@ -3,6 +3,7 @@
 Levels of instructions are called by the same code: the highest stands for all.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -10,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import TYPICAL
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 from judge import POLICIES, complaints, cotangent_of, pull, results_of
-from matrix import LOWER, honoured, pairs
+from matrix import LOWER, STACKED, honoured, pairs
 
 from cupola.core.mesh import MeshShape
 from cupola.core.partition import Rules
@@ -75,6 +76,23 @@ def test_split_over_a_mesh_is_the_same(case, implementation):
     calls = {name: case.call(implementation.function, POLICIES[name]) for name in names}
     run = jax.jit(lambda given: {n: pull(calls[n], cotangent_of(case), *given[n]) for n in given})
     assert complaints(case, run(given)) == []
+
+
+@pytest.mark.parametrize(("case", "implementation"), pairs(STACKED, slow=REFERENCE, without=LOWER))
+def test_packed_experts_split_over_a_mesh_are_the_same(case, implementation):
+    """Packed matrices have no gradient, and are no arrays of the case: they are split apart."""
+    mesh = MeshShape(data=2, expert=4).build()
+    by_row, by_expert = (NamedSharding(mesh, PartitionSpec(axis)) for axis in ("data", "expert"))
+    for name in honoured(case, implementation):
+        x, weight, *rest = case.arguments(case.given()[name], POLICIES[name])
+        weight = dataclasses.replace(weight, values=jax.device_put(weight.values, by_expert))
+        assert {shard.data.shape[0] for shard in weight.values.addressable_shards} == {1}
+
+        def value_and_gradient(x, weight, rest=rest):
+            return pull(lambda x: implementation.function(x, weight, *rest), cotangent_of(case), x)
+
+        run = jax.jit(value_and_gradient)
+        assert complaints(case, {name: run(jax.device_put(x, by_row), weight)}) == []
 
 
 @pytest.mark.parametrize(("case", "implementation"), pairs(TYPICAL, slow=("xla", *REFERENCE)))

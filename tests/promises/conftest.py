@@ -42,7 +42,7 @@ with folder, Interrupt() as interrupt:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_in_process():
     """Runs an experiment's folder to its end, or kills it -9 after a step; returns the exit status."""
 
@@ -55,20 +55,19 @@ def run_in_process():
     return run
 
 
-@pytest.fixture
-def begin(tmp_path):
+@pytest.fixture(scope="session")
+def begin(tmp_path_factory):
     """Makes a run's folder that holds nothing but the experiment's text."""
 
     def make(name: str, experiment: Experiment) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
+        folder = tmp_path_factory.mktemp(name)
         (folder / "config.txt").write_text(text.show(experiment))
         return folder
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def losses():
     """Returns {step: loss} of a run, each as the exact number that was computed."""
 

@@ -31,12 +31,29 @@ def losses(made, begin, name):
     return np.asarray(hook.seen), trainer
 
 
+@pytest.fixture(scope="module")
+def alone(begin, experiment):
+    """The losses on one device."""
+    return losses(experiment(budget__steps=6), begin, "alone")[0]
+
+
+SLOW = pytest.mark.slow
+"""The axes that another mesh of the quick suite has beside others."""
+
+
 @pytest.mark.parametrize(
-    "sizes", [{"data": 4}, {"fsdp": 4}, {"tensor": 2}, {"sequence": 2}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str
+    "sizes",
+    [
+        pytest.param({"data": 4}, marks=SLOW),
+        pytest.param({"fsdp": 4}, marks=SLOW),
+        pytest.param({"tensor": 2}, marks=SLOW),
+        {"sequence": 2},
+        {"data": 2, "fsdp": 2, "tensor": 2},
+    ],
+    ids=str,
 )
-def test_the_same_loss_on_every_mesh(begin, experiment, sizes):
+def test_the_same_loss_on_every_mesh(begin, experiment, alone, sizes):
     made = experiment(budget__steps=6)
-    alone, _ = losses(made, begin, "alone")
     split, trainer = losses(made.replace("mesh", MeshShape(**sizes)), begin, "split")
     assert len(jax.tree.leaves(trainer.state.params)[0].sharding.device_set) == int(np.prod(list(sizes.values())))
     assert np.max(np.abs(alone - split)) < 1e-5

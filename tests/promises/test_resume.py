@@ -5,7 +5,7 @@ import pytest
 from cupola.checkpoint.store import Checkpoints
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def whole(begin, experiment, run_in_process, losses):
     """The losses of a run that nobody interrupts."""
     folder = begin("whole", experiment())

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from cupola.layers.attention import Attention, Bias
 from cupola.layers.block import Block
 from cupola.layers.embedding import Head
 from cupola.layers.feed_forward import GatedMLP
-from cupola.layers.kv import Begin, Paged, Rows
+from cupola.layers.kv import Begin, Rows
 from cupola.layers.norm import RMSNorm
 from cupola.layers.repeat import Repeat, unstacked
 from cupola.models.decoder import Decoder
@@ -170,24 +171,25 @@ def test_log_probabilities_of_training_chunks_and_decoding_agree(name):
             assert np.allclose(jax.nn.log_softmax(logits), jax.nn.log_softmax(wanted), atol=1e-5)
 
 
+@partial(jax.jit, static_argnums=(0, 5))
+def step(model, params, pool, new, at, width: int):
+    """Returns the states of new tokens that begin at a place, and the pool."""
+    rows = Rows(
+        table=jnp.asarray([[7, 3, 12, 5, 9, 1, 2, 4]], jnp.int32),
+        start=at[None],
+        width=width,
+        begin=Begin.PAGE if width > 1 else Begin.ANYWHERE,
+    )
+    hidden = model(params, new, positions=at + jnp.arange(width)[None], view=pool.views((rows,)))
+    return hidden.states[0], Pool.of(hidden.aside.view)
+
+
 def paged(model, params, tokens, cut: list[int]):
     """Returns the states of 41 tokens: chunks of whole pages, then one token by decoding."""
     pool = Pool.empty(model, pages=20, page_size=8)
-    table = jnp.asarray([[7, 3, 12, 5, 9, 1, 2, 4]], jnp.int32)
     states, at = [], 0
     for width in (*cut, 1):
-        rows = Rows(
-            table=table,
-            start=jnp.asarray([at], jnp.int32),
-            width=width,
-            begin=Begin.PAGE if width > 1 else Begin.ANYWHERE,
-        )
-        views = tuple(Paged(keys=k, values=v, groups=(rows,)) for k, v in zip(pool.keys, pool.values, strict=True))
-        new = tokens[:, at : at + width]
-        positions = at + jnp.arange(width)[None]
-        hidden = model(params, new, positions=positions, view=views)
-        held = hidden.aside.view
-        pool = Pool(keys=tuple(v.keys for v in held), values=tuple(v.values for v in held))
-        states.append(hidden.states[0])
+        held, pool = step(model, params, pool, tokens[:, at : at + width], jnp.asarray(at, jnp.int32), width)
+        states.append(held)
         at += width
     return jnp.concatenate(states)

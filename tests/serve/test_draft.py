@@ -15,13 +15,15 @@ from cupola.serve.speculate import Speculation, SpeculationKind
 
 COUNT = 3
 DRAFT = Speculation(kind=SpeculationKind.DRAFT, count=COUNT)
-REQUESTS = 200
+REQUESTS = 120
 ENGINES = {
     "roomy": {},
     "small pool": {"memory_bytes": 48_000},
     "one at a time": {"max_running": 1},
     "short chunks": {"budget_tokens": 16},
 }
+QUICK = ["roomy", "small pool"]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ENGINES if name not in QUICK]
 FEW = 60
 """Requests where every engine must go through its paces once more."""
 
@@ -111,7 +113,7 @@ def plain(language, small):
         return answers(engine, requests_of(REQUESTS))[0]
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_tokens_are_those_of_the_model_alone(name, start, smaller, plain):
     engine = start(smaller, **ENGINES[name])
     number = FEW if name == "one at a time" else REQUESTS
@@ -126,7 +128,7 @@ def test_tokens_are_those_of_the_model_alone(name, start, smaller, plain):
     assert (stats.retractions > 0) is (name == "small pool")
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", [*QUICK[1:], pytest.param(QUICK[0], marks=pytest.mark.slow), *SLOW])
 def test_one_that_is_the_model_is_always_right(name, start, language):
     """Also after cache hits and retractions: else some keys and values of its own would be missing."""
     engine = start((language.model, language.params), **ENGINES[name])

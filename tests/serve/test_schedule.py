@@ -393,14 +393,15 @@ TREES = [
 ]
 
 
-def test_longest_shared_prefix_first_reaches_the_optimum_on_every_small_tree():
+@pytest.mark.parametrize("each", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_longest_shared_prefix_first_reaches_the_optimum_on_every_small_tree(each):
     """Theorem 3.1 of the paper: with a cache as large as the longest request, no order finds more."""
     missed = 0
-    for number, tree in enumerate(TREES):
+    for number, tree in enumerate(TREES[::each]):
         paths = list(tree)
         random.Random(number).shuffle(paths)
         edges = {path[:i] for path in paths for i in range(1, len(path) + 1)}
         optimum = sum(map(len, paths)) - len(edges)
         assert found(paths, Policy.LONGEST_PREFIX) == optimum, paths
         missed += number % 10 == 0 and found(paths, Policy.FIRST_COME) < optimum
-    assert missed > 50
+    assert missed > 50 / each

@@ -1,28 +1,16 @@
-// Vectors of float32 as wide as the level has them, and the functions of them that a softmax needs.
+// Functions of vectors (`rows.h`) that a softmax needs.
 #pragma once
 
-#include "native/kernel.h"
+#include "native/rows.h"
 
 namespace cupola::attention {
 namespace {
 
+using rows::all, rows::Floats, rows::larger, rows::load, rows::smaller, rows::store;
+constexpr int64_t kWide = rows::kLanes;
 #if CUPOLA_LEVEL >= 2
-using Floats = __m512;
-constexpr int64_t kWide = 16;
-inline Floats load(const float* from) { return _mm512_loadu_ps(from); }
-inline void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
-inline Floats all(float x) { return _mm512_set1_ps(x); }
-inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
-inline Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline bool differ(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) != 0; }
 #else
-using Floats = __m256;
-constexpr int64_t kWide = 8;
-inline Floats load(const float* from) { return _mm256_loadu_ps(from); }
-inline void store(float* to, Floats x) { _mm256_storeu_ps(to, x); }
-inline Floats all(float x) { return _mm256_set1_ps(x); }
-inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
-inline Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 inline bool differ(Floats a, Floats b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NEQ_UQ)) != 0; }
 #endif
 
@@ -30,12 +18,7 @@ inline bool differ(Floats a, Floats b) { return _mm256_movemask_ps(_mm256_cmp_ps
 // rounding; the shorter one, for weights that are rounded to bfloat16, by 3e-6.
 template <bool kExact>
 inline Floats power_of_two(Floats x) {
-#if CUPOLA_LEVEL >= 2
-  const Floats whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#else
-  const Floats whole = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#endif
-  const Floats rest = x - whole;
+  const Floats whole = rows::nearest(x), rest = x - whole;
   Floats out;
   if constexpr (kExact) {
     out = all(1.535336188319500e-4f);

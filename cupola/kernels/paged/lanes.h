@@ -1,26 +1,16 @@
-// Vectors of float32 as wide as the processor has them, and the exponential.
+// Vectors of float32: what a row of scores needs beside `rows.h`. The exponential here ends at 0.
 #pragma once
 
-#include "native/kernel.h"
+#include "native/rows.h"
 
 namespace cupola::paged {
 namespace {
 
+using rows::Floats, rows::larger, rows::load, rows::multiply_add, rows::nearest, rows::scaled, rows::store;
+constexpr int kLanes = rows::kLanes;
+inline Floats spread(float x) { return rows::all(x); }
+
 #if CUPOLA_LEVEL >= 2
-using Floats = __m512;
-constexpr int kLanes = 16;
-inline Floats load(const float* from) { return _mm512_loadu_ps(from); }
-inline void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
-inline Floats spread(float x) { return _mm512_set1_ps(x); }
-inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
-inline Floats load(const bfloat16* from) {
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
-inline Floats nearest(Floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-// x * 2^n
-inline Floats scaled(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
 // 0 in the lanes where x < bound; a NaN is not.
 inline Floats zero_below(Floats y, Floats x, float bound) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, spread(bound), _CMP_NLT_UQ), y);
@@ -34,22 +24,6 @@ inline Floats between(Floats x, int64_t first, int64_t last, float other) {
   return _mm512_mask_mov_ps(spread(other), kept, x);
 }
 #else
-using Floats = __m256;
-constexpr int kLanes = 8;
-inline Floats load(const float* from) { return _mm256_loadu_ps(from); }
-inline void store(float* to, Floats x) { _mm256_storeu_ps(to, x); }
-inline Floats spread(float x) { return _mm256_set1_ps(x); }
-inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
-inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
-inline Floats load(const bfloat16* from) {
-  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-}
-inline Floats nearest(Floats x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline Floats scaled(Floats x, Floats n) {
-  const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-  return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
-}
 inline Floats zero_below(Floats y, Floats x, float bound) {
   return _mm256_and_ps(_mm256_cmp_ps(x, spread(bound), _CMP_NLT_UQ), y);
 }

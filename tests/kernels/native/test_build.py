@@ -3,6 +3,9 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -20,9 +23,11 @@ def no_compiler(monkeypatch):
 
 
 @pytest.fixture
-def one_operation(monkeypatch):
-    """There is one operation alone, which compiles in a second."""
-    monkeypatch.setattr(build, "sources", lambda: [build.OPERATIONS / "rotary" / "cpu.cc"])
+def small(tmp_path_factory, monkeypatch):
+    """There is next to nothing to compile."""
+    code = tmp_path_factory.mktemp("code") / "cpu.cc"
+    code.write_text('extern "C" int cupola_level() { return CUPOLA_LEVEL; }\n')
+    monkeypatch.setattr(build, "sources", lambda: [code])
 
 
 def needs_compiler():
@@ -44,7 +49,7 @@ def test_another_processor_is_told(tmp_path, monkeypatch):
         build.build(tmp_path)
 
 
-def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, one_operation):
+def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, small):
     needs_compiler()
     there = tmp_path / build.name_of(Level.AVX2)
     there.write_text("before")
@@ -53,7 +58,14 @@ def test_what_the_compiler_says_is_told_and_what_was_there_stays(tmp_path, one_o
     assert there.read_text() == "before"
 
 
-def test_a_build_of_one_level_keeps_the_others(tmp_path, one_operation):
+@pytest.mark.slow
+@pytest.mark.parametrize("level", Level, ids=lambda level: level.value)
+def test_no_kernel_is_warned_of(tmp_path, level):
+    needs_compiler()
+    build.build(tmp_path, [level], ["-O1", "-Werror"])
+
+
+def test_a_build_of_one_level_keeps_the_others(tmp_path, small):
     needs_compiler()
     build.build(tmp_path, [Level.AVX2])
     assert build.is_current(tmp_path, [Level.AVX2])
@@ -62,7 +74,7 @@ def test_a_build_of_one_level_keeps_the_others(tmp_path, one_operation):
     assert build.is_current(tmp_path, [Level.AVX2, Level.AVX512])
 
 
-def test_a_second_build_compiles_nothing(tmp_path, monkeypatch, one_operation):
+def test_a_second_build_compiles_nothing(tmp_path, monkeypatch, small):
     needs_compiler()
     assert not build.is_current(tmp_path)
     assert build.bring_up_to_date(tmp_path) == "native kernels: built for avx2, avx512, avx512_bf16, amx"
@@ -101,8 +113,49 @@ def test_without_a_compiler_a_wheel_is_for_every_platform(tmp_path):
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
 
 
-def wheel_of(folder, **environment):
-    """Builds a wheel of a copy of the repository, with what is installed: no network."""
+@pytest.mark.slow
+def test_a_source_distribution_is_installed_without_a_compiler_and_says_what_that_costs(tmp_path):
+    """In an environment of its own, as a user's pip does it: the build gets its own setuptools and jaxlib."""
+    copy, empty = copy_of(tmp_path), tmp_path / "bin"
+    empty.mkdir()
+    make = "from setuptools import build_meta; build_meta.build_sdist('made')"
+    subprocess.run([sys.executable, "-c", make], cwd=copy, check=True, capture_output=True)
+    (made,) = (copy / "made").glob("*.tar.gz")
+    with tarfile.open(made) as opened:
+        inside = {name.partition("/")[2] for name in opened.getnames()}
+    code = {str(path.relative_to(copy)) for end in ("cc", "h") for path in copy.glob(f"cupola/kernels/*/*.{end}")}
+    assert code
+    assert code | {"setup.py", "pyproject.toml", "cupola/kernels/native/build.py"} <= inside
+
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    environment = BARE | {
+        "PATH": str(empty),
+        "CXX": "no-such-compiler",
+        "HOME": str(tmp_path),
+        "PIP_CONSTRAINT": str(REPOSITORY / "constraints.txt"),
+    }
+    pip = [python, "-m", "pip", "install", "-v", "--no-deps", str(made)]
+    done = subprocess.run(pip, capture_output=True, text=True, env=environment)
+    if "No matching distribution found" in done.stderr:
+        pytest.skip("needs a package registry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not built, XLA serves: there is no C++ compiler here" in done.stdout + done.stderr
+
+    # What it depends on is here already, and is not installed again.
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (packages / "here.pth").write_text(sysconfig.get_path("purelib"))
+    told = subprocess.run(
+        [python, "-m", "cupola", "doctor"], cwd=empty, capture_output=True, text=True, env=environment
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    words = " ".join(told.stdout.split())
+    assert "native kernels: none: the native library was not built. Type: cupola kernels build" in words
+    assert "what that costs, times longer where it was measured: " in words
+
+
+def copy_of(folder):
+    """Copies what the package is made from."""
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
         pytest.skip("needs setuptools 77: pip install 'cupola[test]'")
     copy = folder / "copy"
@@ -110,6 +163,12 @@ def wheel_of(folder, **environment):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy)
     shutil.copytree(REPOSITORY / "cupola", copy / "cupola", ignore=shutil.ignore_patterns("lib", "__pycache__"))
+    return copy
+
+
+def wheel_of(folder, **environment):
+    """Builds a wheel of a copy of the repository, with what is installed: no network."""
+    copy = copy_of(folder)
     pip = [sys.executable, "-m", "pip", "wheel", "-v", "--no-build-isolation", "--no-deps", "-w", folder / "made", "."]
     done = subprocess.run(pip, cwd=copy, capture_output=True, text=True, env={**BARE, **environment})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,16 +1,20 @@
 """Native code that is broken in the obvious ways fails the matrix; a copy that is not broken passes."""
 
 import ctypes
-import functools
 import platform
 import shutil
+from functools import cache, partial
 
 import jax
+import jax.numpy as jnp
+import paged_cases
 import pytest
 from cases import CASES
 from judge import POLICIES, complaints, results_of
 
 from cupola.kernels.native import build, library
+from cupola.kernels.native.level import Level
+from cupola.kernels.paged.api import PAGED_ATTEND
 
 MUTANTS = {
     "attend: a key does not see itself": ("attention/sight.h", "(at[t] >= low)", "(at[t] > low)", "past two blocks"),
@@ -44,33 +48,57 @@ MUTANTS = {
         "packed groups of 4 bits",
     ),
     "look_up: one place is left out": ("embedding/cpu.cc", "each = 1; each < count", "each = 2; each < count", "the same token everywhere"),
+    "paged_attend: the window is one more": ("paged/cpu.cc", "own - p.window + 1 - first", "own - p.window - first", "typical"),
+    "paged_attend: the next key is seen": ("paged/cpu.cc", "std::min(own + 1, last)", "std::min(own + 2, last)", "odd sizes"),
+    "paged_attend: a block begins where its page does": (
+        "paged/problem.h", "body(page, inside, count, at - first);", "body(page, 0, count, at - first);",
+        "one key head, wide, pages longer than a block",
+    ),
+    "paged_attend: the first key head for all": (
+        "paged/wide.h", "key_pool + (page * p.groups + group) * held", "key_pool + page * p.groups * held", "typical",
+    ),
+    "paged_attend: what was gathered is not rescaled": (
+        "paged/wide.h", "multiply_add(load(to), spread(shrink[r]), sum[r][v])", "load(to) + sum[r][v]", "many queries",
+    ),
+    "paged_attend: the end of a head is left out": ("paged/wide.h", "c < p.width; c += kChain", "c < 0; c += kChain", "typical"),
+    "paged_attend: tiles of two parts": ("paged/cpu.cc", "Tiles<1, 2>, Tiles<3, 3>", "Tiles<1, 2>, Tiles<2, 3>", "typical"),
+    "paged_attend: tiles that are not rescaled": (
+        "paged/tiles.h", "multiply_add(load(line + c), spread(shrink[r]), load(mixed + r * padded + c))",
+        "load(line + c) + load(mixed + r * padded + c)", "many queries",
+    ),
     "lstm: nothing is forgotten of the gradient": (
         "lstm/cpu.cc", "store(carried, by_cell * forget, few);", "store(carried, by_cell, few);", "odd sizes",
     ),
 }  # fmt: skip
 """By operation and what is wrong: file, what stands there, what is put there, and a case that shows it."""
-# The first level takes the least to compile.
-LEVEL = next(iter(library.find().libraries), None)
+LEVELS = list(library.find().libraries)
+
+
+def level_of(mutant):
+    """Returns the level at which a mutant is compiled: the first, which takes the least, unless it is of the tiles."""
+    if "tiles" in mutant and Level.AMX not in LEVELS:
+        pytest.skip("needs the processor's tiles")
+    return Level.AMX if "tiles" in mutant else LEVELS[0]
 
 
 @pytest.fixture
 def judged(tmp_path, monkeypatch):
-    """Compiles one operation's code as it is changed, and returns what the judge says of it in some cases."""
-    if LEVEL is None or platform.machine() != "x86_64" or not any(map(shutil.which, build.COMPILERS)):
+    """Compiles one operation's code as it is changed, and returns what the judge says of it in the cases of mutants."""
+    if not LEVELS or platform.machine() != "x86_64" or not any(map(shutil.which, build.COMPILERS)):
         pytest.skip("needs a C++ compiler and an x86-64")
     copy = tmp_path / "kernels"
     shutil.copytree(build.OPERATIONS, copy, ignore=shutil.ignore_patterns("*.py", "*.json", "*.so", "__pycache__"))
 
-    def judge(file, change, cases):
-        path = copy / file
+    def judge(file, change, mutants):
+        path, level = copy / file, level_of(mutants[0])
         path.write_text(change(path.read_text()))
         monkeypatch.setattr(build, "OPERATIONS", copy)
         monkeypatch.setattr(build, "sources", lambda: [path.parent / "cpu.cc"])
-        build.build(tmp_path / "lib", [LEVEL], ["-O1"])
-        made = ctypes.CDLL(str(tmp_path / "lib" / build.name_of(LEVEL)))
+        build.build(tmp_path / "lib", [level], ["-O1"])
+        made = ctypes.CDLL(str(tmp_path / "lib" / build.name_of(level)))
 
-        @functools.cache
-        def target(kernel, level):
+        @cache
+        def target(kernel, _):
             # Of a name that no other library has: what is known to XLA stays known.
             name = f"{tmp_path.name}_{kernel}"
             capsule = jax.ffi.pycapsule(getattr(made, f"cupola_{kernel}"))
@@ -79,23 +107,22 @@ def judged(tmp_path, monkeypatch):
 
         monkeypatch.setattr(library, "_target", target)
         jax.clear_caches()
-        return [found for case in cases for found in complaints_of(case)]
+        return [found for mutant in mutants for found in complaints_of(mutant, level)]
 
     yield judge
     jax.clear_caches()
 
 
-def complaints_of(case):
-    (native,) = [i for i in case.operation.implementations if i.name == f"cpu/{LEVEL.value}"]
+def complaints_of(mutant, level):
+    operation, name = mutant.partition(":")[0], MUTANTS[mutant][3]
+    if operation == PAGED_ATTEND.name:
+        native = partial(PAGED_ATTEND, f"cpu/{level.value}")
+        return [found for asked in (jnp.float32, jnp.bfloat16) for found in paged_cases.complaints(name, asked, native)]
+    (case,) = [case for case in CASES if (case.operation.name, case.name) == (operation, name)]
+    (native,) = [i for i in case.operation.implementations if i.name == f"cpu/{level.value}"]
     names = tuple(n for n, p in POLICIES.items() if not native.refuses(*case.arguments(case.given()[n], p)))
     assert names
     return complaints(case, results_of.__wrapped__(case, native.function, names))
-
-
-def case_of(mutant):
-    operation, name = mutant.partition(":")[0], MUTANTS[mutant][3]
-    (case,) = [case for case in CASES if (case.operation.name, case.name) == (operation, name)]
-    return case
 
 
 @pytest.mark.slow
@@ -107,11 +134,13 @@ def test_broken_code_is_caught(mutant, judged):
         assert text.count(there) == 1
         return text.replace(there, instead)
 
-    assert judged(file, broken, [case_of(mutant)])
+    assert judged(file, broken, [mutant])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", sorted({file.split("/")[0] for file, *_ in MUTANTS.values()}))
-def test_code_that_is_not_broken_passes(folder, judged):
-    cases = {case_of(mutant) for mutant, (file, *_) in MUTANTS.items() if file.startswith(f"{folder}/")}
-    assert judged(f"{folder}/cpu.cc", lambda text: text, cases) == []
+@pytest.mark.parametrize(
+    ("folder", "of_tiles"), sorted({(file.split("/")[0], "tiles" in mutant) for mutant, (file, *_) in MUTANTS.items()})
+)
+def test_code_that_is_not_broken_passes(folder, of_tiles, judged):
+    alike = [m for m, (file, *_) in MUTANTS.items() if file.startswith(f"{folder}/") and ("tiles" in m) is of_tiles]
+    assert judged(f"{folder}/cpu.cc", lambda text: text, alike) == []

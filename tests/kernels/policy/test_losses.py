@@ -1,3 +1,5 @@
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,7 @@ def reference_of(objective):
     return jnp.asarray(REFERENCE) if objective.divergence else None
 
 
+@cache
 def case_of(objective):
     """The objective token by token, as its paper has it."""
 
@@ -87,8 +90,15 @@ def fused(objective, name, gains=GAINS):
     return call
 
 
-@pytest.mark.parametrize("implementation", ["xla", "reference", None])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    # Below the log-probabilities all is the same: one objective over each way to compute those is quick.
+    [
+        pytest.param(name, way, marks=[pytest.mark.slow] * (way != "xla" and name != "grpo"))
+        for name in OBJECTIVES
+        for way in ("xla", "reference", None)
+    ],
+)
 def test_fused_with_the_head_it_is_the_plain_formula(name, implementation):
     case = case_of(OBJECTIVES[name])
     assert complaints(case, results_of(case, fused(OBJECTIVES[name], implementation))) == []

@@ -1,3 +1,5 @@
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,7 @@ LOSSES = {
 }
 
 
+@cache
 def case_of(loss):
     def plain(x, head, product):
         logits = product("btd,vd->btv", jnp.where(WEIGHTS[..., None] != 0, x, 0), head)
@@ -67,8 +70,15 @@ def fused(loss, name):
     return call
 
 
-@pytest.mark.parametrize("implementation", ["xla", "reference", None])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    # Below the log-probabilities all is the same: one loss over each way to compute those is quick.
+    [
+        pytest.param(name, way, marks=[pytest.mark.slow] * (way != "xla" and name != "dpo sigmoid"))
+        for name in LOSSES
+        for way in ("xla", "reference", None)
+    ],
+)
 def test_fused_with_the_head_it_is_the_plain_formula(name, implementation):
     case = case_of(LOSSES[name])
     assert complaints(case, results_of(case, fused(LOSSES[name], implementation))) == []

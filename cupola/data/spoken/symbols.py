@@ -22,9 +22,8 @@ PAD, END = 0, 1
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MARKS = " '!,.:;?-()\""
-_VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
-_CONSONANTS = ("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH")
-_CONSONANTS += ("V", "W", "Y", "Z", "ZH")
+_VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
+_CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
 _IPA = "abdefhijklmnoprstuvwxzæçðŋɐɑɒɔəɚɛɜɡɪɬɹɾʃʊʌʒʔʲˈˌː̩̃θᵻ"  # noqa: RUF001
 _WORD = re.compile(r"[a-z']*[a-z]")
 
@@ -101,8 +100,8 @@ class Arpabet(Symbols):
 
     @property
     def alphabet(self) -> Sequence[str]:
-        vowels = [f"{{{vowel}{stress}}}" for vowel in _VOWELS for stress in "012"]
-        return [*_LETTERS, *_MARKS, *vowels, *(f"{{{consonant}}}" for consonant in _CONSONANTS)]
+        vowels = [f"{{{vowel}{stress}}}" for vowel in _VOWELS.split() for stress in "012"]
+        return [*_LETTERS, *_MARKS, *vowels, *(f"{{{consonant}}}" for consonant in _CONSONANTS.split())]
 
     def symbols(self, text: str) -> Iterable[str]:
         text, at = text.lower(), 0

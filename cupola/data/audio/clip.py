@@ -110,7 +110,7 @@ class Clip:
         powers = np.square(_weighted(self.samples.astype(np.float64), self.rate_hz))
         size = min(round(_BLOCK_SECONDS * self.rate_hz), len(powers))
         blocks = _frame_means(powers, size, max(1, round(_BLOCK_STEP_SECONDS * self.rate_hz)))
-        loud = blocks[blocks > _power(-70)]
+        loud = blocks[blocks > _power(-70.0)]
         if not len(loud):
             return _lufs(blocks.max())
         return _lufs(loud[loud > loud.mean() / 10].mean())

@@ -187,7 +187,7 @@ def _rounded_up(samples: int, rate_hz: int) -> int:
 TACOTRON2 = LogMel(
     rate_hz=24_000,
     stft=Stft(size=2048, hop=300, window=1200),
-    mel=MelFilters(bins=80, low_hz=125, high_hz=7600, scale=Scale.HTK, norm=Norm.PEAK),
+    mel=MelFilters(bins=80, low_hz=125.0, high_hz=7600.0, scale=Scale.HTK, norm=Norm.PEAK),
     compression=Compression(floor=0.01),
 )
 """The paper's: frames of 50 ms every 12.5 ms. It names neither scale nor norm: these are its framework's."""
@@ -195,7 +195,7 @@ TACOTRON2 = LogMel(
 CHECKPOINTS_22K = LogMel(
     rate_hz=22_050,
     stft=Stft(size=1024, hop=256),
-    mel=MelFilters(bins=80, low_hz=0, high_hz=8000),
+    mel=MelFilters(bins=80, low_hz=0.0, high_hz=8000.0),
     compression=Compression(floor=1e-5),
 )
 """That of the common 22,050 Hz checkpoints of Tacotron 2 and WaveGlow."""
@@ -206,7 +206,7 @@ VOCODERS_22K = CHECKPOINTS_22K.replace("stft.padding", Padding.BETWEEN)
 WHISPER = LogMel(
     rate_hz=16_000,
     stft=Stft(size=400, hop=160),
-    mel=MelFilters(bins=80, low_hz=0, high_hz=8000),
+    mel=MelFilters(bins=80, low_hz=0.0, high_hz=8000.0),
     spectrum=Spectrum.POWER,
     compression=RangeCompression(),
     last_frame=LastFrame.DROPPED,

@@ -122,7 +122,7 @@ class Bucketed:
         count = max(1, min(bucketing.buckets, len(examples) // bucketing.batch))
         self._buckets = np.array_split(np.argsort(frames, kind="stable"), count)
         self.shapes = tuple(
-            (self._up(symbols[bucket].max()), self._up(frames[bucket].max())) for bucket in self._buckets
+            (self._up(int(symbols[bucket].max())), self._up(int(frames[bucket].max()))) for bucket in self._buckets
         )
         self.batches_per_epoch = sum(-(-len(bucket) // bucketing.batch) for bucket in self._buckets)
         # Two epochs: batches near a border are prefetched from both.
@@ -135,7 +135,7 @@ class Bucketed:
         return pad([self.examples[i] for i in mine], *self.shapes[bucket])
 
     def _up(self, length: int) -> int:
-        return -(-int(length) // self.bucketing.multiple) * self.bucketing.multiple
+        return -(-length // self.bucketing.multiple) * self.bucketing.multiple
 
     def _draw_epoch(self, epoch: int) -> list[tuple[int, list[int]]]:
         batch, drawn = self.bucketing.batch, []

@@ -7,6 +7,7 @@ same bytes' stamp (path, size, time of change) and an equal `Preparation`; anyth
 import dataclasses
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,8 @@ def _stamp(path: str | os.PathLike[str]) -> str:
 
 
 def _keep(made: Prepared, target: Path) -> None:
+    # What stands there cannot be read.
+    shutil.rmtree(target, ignore_errors=True)
     try:
         with whole(target) as unfinished:
             unfinished.mkdir()

@@ -9,6 +9,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import SupportsInt
 
 import numpy as np
 from jaxtyping import Int32
@@ -69,7 +70,7 @@ class Symbols(Value):
             raise TextError("there is nothing to say", where="text", remedy="Give at least one word.")
         return np.asarray([*(ids[symbol] for symbol in said), END], np.int32)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """Returns the symbols of ids, without padding and end."""
         return "".join(self.alphabet[i - 2] for i in map(int, ids) if i >= 2)
 

@@ -96,7 +96,11 @@ def test_what_cannot_be_a_batch_is_refused():
         pad([], 1, 1)
     with pytest.raises(ConfigError):
         Bucketing(batch=0)
-    given = dict(symbols=np.zeros((2, 5), np.int32), symbol_lengths=np.full(2, 5), feature_lengths=np.full(2, 7))
+    given = {
+        "symbols": np.zeros((2, 5), np.int32),
+        "symbol_lengths": np.full(2, 5),
+        "feature_lengths": np.full(2, 7),
+    }
     with pytest.raises(ShapeError, match="do not fit into 6"):
         SpeechBatch(features=np.zeros((2, 6, 3), np.float32), **given)
     with pytest.raises(ShapeError, match="have shapes"):

@@ -14,7 +14,7 @@ SAID = {
     "-5 and 3.14 and .5": "minus five and three point one four and point five",
     "the 22nd, the 3rd": "the twenty-second, the third",
     "version 1.2.3": "version one point two point three",
-    "pages 3–5": "pages three to five",
+    "pages 3\N{EN DASH}5": "pages three to five",
     "a score of 3:1": "a score of three to one",
     "agent 007": "agent zero zero seven",
     "the 1990s and '80s": "the nineteen nineties and eighties",
@@ -58,7 +58,7 @@ SAID = {
     "Elizabeth I love, the class I took": "Elizabeth I love, the class I took",
     "John V. Lindsay": "John V Lindsay",
     # signs and punctuation
-    "“It’s naïve…” — Zoë": '"It\'s naive..." , Zoe',
+    "“It\N{RIGHT SINGLE QUOTATION MARK}s naïve…” — Zoë": '"It\'s naive...", Zoe',
     "A & B": "A and B",
     "a@b.org": "a at b dot org",
     "call 555-1234": "call five five five, one two three four",

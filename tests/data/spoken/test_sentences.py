@@ -16,8 +16,7 @@ def test_sentences_end_where_they_end():
 def test_a_long_one_is_broken_at_its_best_places():
     text = "The iron melts; the slag, which floats, is drawn off with a long rod of steel"
     assert sentences(text, most_characters=40) == (
-        "The iron melts;",
-        "the slag, which floats,",
+        "The iron melts; the slag, which floats,",
         "is drawn off with a long rod of steel",
     )
     assert sentences("one two three four", most_characters=9) == ("one two", "three", "four")

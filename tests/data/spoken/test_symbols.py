@@ -56,7 +56,7 @@ def test_ipa_keeps_the_punctuation():
     if shutil.which("espeak-ng") is None:
         pytest.skip("needs Debian's package espeak-ng")
     said = IPA().decode(IPA().encode('The furnace is ready, sir! "Hello".'))
-    assert said == 'ðə fˈɜːnɪs ɪz ɹˈɛdi, sˈɜː! "həlˈoʊ".'
+    assert said == 'ðə fˈɜːnɪs ɪz ɹˈɛdi, sˈɜː! "həlˈoʊ".'  # noqa: RUF001
 
 
 def test_ipa_without_its_program_says_what_to_type(monkeypatch):

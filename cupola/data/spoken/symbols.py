@@ -26,7 +26,7 @@ _MARKS = " '!,.:;?-()\""
 _VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
 _CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
 _IPA = "abdefhijklmnoprstuvwxzæçðŋɐɑɒɔəɚɛɜɡɪɬɹɾʃʊʌʒʔʲˈˌː̩̃θᵻ"  # noqa: RUF001
-_WORD = re.compile(r"[a-z']*[a-z]")
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
 
 class Symbols(Value):

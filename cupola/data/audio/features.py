@@ -17,7 +17,7 @@ from cupola.config.value import Value
 from cupola.core.errors import AudioError, ConfigError
 from cupola.data.audio.clip import Clip
 from cupola.data.audio.mel import MelFilters, Norm, Scale
-from cupola.data.audio.spectrum import Padding, Stft, magnitude
+from cupola.data.audio.spectrum import Padding, Stft
 
 
 class Compression(Value):
@@ -140,7 +140,7 @@ class LogMel(Value):
     def mels(self, spectrum: Array) -> Float[Array, "*batch T M"]:
         """Returns the bins of spectra, before they are compressed, without a last frame that is dropped."""
         kept = spectrum[..., :-1, :] if self.last_frame is LastFrame.DROPPED else spectrum
-        size = magnitude(kept)
+        size = jnp.abs(kept)
         summed = jnp.square(size) if self.spectrum is Spectrum.POWER else size
         return jnp.einsum(
             "...tk,mk->...tm", summed, jnp.asarray(self.filters(), jnp.float32), precision=jax.lax.Precision.HIGHEST

@@ -153,16 +153,9 @@ class Stft(Value):
         return flat[..., : (frames.shape[-2] - 1) * self.hop + self.size]
 
 
-def magnitude(spectrum: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns absolute values; the gradient at 0 is 0, where that of `jnp.abs` is not a number."""
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    some = power > 0
-    return jnp.where(some, jnp.sqrt(jnp.where(some, power, 1)), 0)
-
-
 def phase(spectrum: Complex[Array, "*shape"]) -> Complex[Array, "*shape"]:
     """Returns each value divided by its magnitude; 1 at 0."""
-    size = magnitude(spectrum)
+    size = jnp.abs(spectrum)
     return jnp.where(size > 0, spectrum / jnp.where(size > 0, size, 1), 1)
 
 

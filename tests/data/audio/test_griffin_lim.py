@@ -10,7 +10,7 @@ from cupola.data.audio.clip import Clip
 from cupola.data.audio.features import WHISPER, LogMel
 from cupola.data.audio.griffin_lim import GriffinLim
 from cupola.data.audio.mel import MelFilters
-from cupola.data.audio.spectrum import Stft, magnitude
+from cupola.data.audio.spectrum import Stft
 
 FRONT = LogMel(rate_hz=8_000, stft=Stft(size=256, hop=64), mel=MelFilters(bins=40, low_hz=0.0, high_hz=4000.0))
 
@@ -24,7 +24,7 @@ def voice(seconds=0.6, rate_hz=8_000):
 def disagreement(vocoder, made, features):
     """How far the magnitudes of a sound are from those of features, relative to these."""
     wanted = vocoder.magnitudes(vocoder.front.compression.inverse(jnp.asarray(features)))
-    found = magnitude(vocoder.front.stft(jnp.asarray(made.samples)))[: len(wanted)]
+    found = jnp.abs(vocoder.front.stft(jnp.asarray(made.samples)))[: len(wanted)]
     return float(jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted))
 
 

@@ -26,7 +26,7 @@ def test_triangles(scale, norm):
     else:
         np.testing.assert_allclose(matrix.max(axis=1), 1, atol=step_hz / 20)
         # Each falls as the next one rises.
-        inside = slice(matrix[0].argmax(), matrix[-1].argmax())
+        inside = slice(matrix[0].argmax() + 1, matrix[-1].argmax())
         np.testing.assert_allclose(matrix.sum(axis=0)[inside], 1, rtol=1e-9)
     peaks = scale.mel(matrix.argmax(axis=1) * step_hz)
     np.testing.assert_allclose(np.diff(peaks), np.diff(peaks).mean(), rtol=0.02)

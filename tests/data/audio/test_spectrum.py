@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cupola.core.errors import AudioError, ConfigError
-from cupola.data.audio.spectrum import Padding, Stft, magnitude, phase, random_phase
+from cupola.data.audio.spectrum import Padding, Stft, phase, random_phase
 
 EVERY = [
     Stft(size=64, hop=16),
@@ -63,7 +63,7 @@ def test_the_inverse_of_what_is_no_transform_is_the_nearest_signal():
         error = stft.within(samples) - given
         # A real signal's other half of the spectrum counts as well.
         weights = jnp.asarray([[1.0] + [2.0] * (stft.bins - 2) + [1.0]])
-        return jnp.sum(weights * jnp.square(magnitude(error)))
+        return jnp.sum(weights * jnp.square(jnp.abs(error)))
 
     nearest = stft.inverse_within(given)
     scale = float(jnp.abs(jax.grad(distance)(nearest + 0.1)).max())
@@ -87,10 +87,9 @@ def test_numbers_of_frames_and_samples_agree():
     assert EVERY[0].frames(160) == 160 // 16 + 1
 
 
-def test_the_gradient_of_silence_is_zero_and_no_nan():
+def test_the_gradient_of_silence_is_zero():
     stft = EVERY[0]
-    np.testing.assert_array_equal(jax.grad(lambda x: magnitude(stft(x)).sum())(jnp.zeros(128)), np.zeros(128))
-    assert np.isnan(jax.grad(lambda x: jnp.abs(stft(x)).sum())(jnp.zeros(128))).any()  # what `magnitude` is for
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.abs(stft(x)).sum())(jnp.zeros(128)), np.zeros(128))
 
 
 def test_phase():

@@ -1,7 +1,7 @@
 """What goes into a call beside arrays, and what is said aside.
 
-`Context` (mode and randomness) goes in as one argument; `Aside` (losses, metrics, new key/value
-views) comes out in the return value. Invariant: nothing travels through hidden state, so every
+`Context` (mode and randomness) goes in as one argument; `Aside` (losses, metrics, new state, new
+key/value views) comes out in the return value. Invariant: nothing travels through hidden state, so every
 module works under jit, scan, grad and shard_map alike.
 """
 
@@ -70,18 +70,27 @@ class Aside:
     Args:
         losses: terms to add to the training loss, by name.
         metrics: numbers to show, by name.
+        state: next values of parameters of Role.STATE, by path; in training only (`core/state.py`).
         view: the key/value view after the call, or a tree of them by child; None in training.
     """
 
     losses: dict[str, Array] = dataclasses.field(default_factory=dict)
     metrics: dict[str, Array] = dataclasses.field(default_factory=dict)
+    state: dict[str, Array] = dataclasses.field(default_factory=dict)
     view: Any = None
 
     def under(self, name: str) -> "Aside":
         """Returns the same with each name below `name`."""
-        losses = {f"{name}.{k}": v for k, v in self.losses.items()}
-        metrics = {f"{name}.{k}": v for k, v in self.metrics.items()}
-        return dataclasses.replace(self, losses=losses, metrics=metrics)
+        below = {
+            part: {f"{name}.{k}": v for k, v in getattr(self, part).items()} for part in ("losses", "metrics", "state")
+        }
+        return dataclasses.replace(self, **below)
+
+    def __or__(self, other: "Aside") -> "Aside":
+        """Returns what both say, without the views, which a container orders as it needs."""
+        return Aside(
+            losses=self.losses | other.losses, metrics=self.metrics | other.metrics, state=self.state | other.state
+        )
 
 
 def split_aside(result: Any) -> tuple[Array, Aside]:

@@ -22,6 +22,7 @@ DIMS = {
     "Z": "page size",
     "L": "layers",
     "M": "mel bins",
+    "W": "taps of a convolution",
 }
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 from cupola.config.value import Unbound, Value, bound
 from cupola.core.dtype import Precision
 from cupola.core.errors import ConfigError, CupolaError, UnboundError
-from cupola.core.param import Param
+from cupola.core.param import Param, Role
 from cupola.core.rng import stream
 
 Tree = Any
@@ -91,8 +91,8 @@ class Module(Value):
         return map_specs(lambda _, param: param.abstract, self.specs())
 
     def count(self) -> int:
-        """Returns how many numbers the parameters hold in all."""
-        return sum(param.size for _, param in flat_specs(self.specs()))
+        """Returns how many numbers are learned; running statistics are none of them."""
+        return sum(param.size for _, param in flat_specs(self.specs()) if param.role is not Role.STATE)
 
     def empty_view(self, batch: int, capacity: int) -> Tree:
         """Returns the view of earlier tokens that a call extends (`layers/kv.py`); None: it keeps none."""

@@ -31,6 +31,8 @@ class Role(enum.Enum):
     """Maps the width to something of fixed size: an untied head."""
     SCALAR = "scalar"
     """Has no growing matrix fan: norm scales, biases, gates."""
+    STATE = "state"
+    """Moved by no gradient: running statistics, whose next values a call says in its `Aside` (`core/state.py`)."""
 
 
 class Initializer(Value):

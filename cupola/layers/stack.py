@@ -4,6 +4,7 @@ Invariant: it is called, viewed and counted like a `Repeat` of all its layers; a
 flat tuple, one view a layer, in the order of the layers.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -56,18 +57,16 @@ class Stack(Module):
         Args:
             view: one view a layer, in one flat tuple, and so they come back; None means that there are none.
         """
-        losses: dict[str, Array] = {}
-        metrics: dict[str, Array] = {}
+        every = Aside()
         views: list[Any] = []
         start = 0
         for index, (part, p_part) in enumerate(zip(self.parts, p["parts"], strict=True)):
             name, stop = f"parts.{index}", start + part.layers
             own = None if view is None else view[start:stop]
             x, said = part(p_part, x, view=own, context=context.at(name), **shared)
-            said = said.under(name)
-            losses, metrics, start = losses | said.losses, metrics | said.metrics, stop
+            every, start = every | said.under(name), stop
             views += said.view or ()
-        return x, Aside(losses=losses, metrics=metrics, view=None if view is None else tuple(views))
+        return x, dataclasses.replace(every, view=None if view is None else tuple(views))
 
     def empty_view(self, batch: int, capacity: int) -> tuple[Any, ...]:
         """Returns the layers' views in one flat tuple."""

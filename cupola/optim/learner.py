@@ -2,7 +2,8 @@
 
 Clips, guards against gradients that are not finite, moves, averages. Not here: the gradient
 (`accumulate.py` and the trainer), progress, and stopping the run (the trainer asks `judge`).
-Invariant: a step whose gradient is not finite changes nothing but the count of such steps.
+Invariant: a step whose gradient is not finite changes nothing but the count of such steps; parameters
+of Role.STATE are moved by what the call said of them, and by nothing else.
 """
 
 import dataclasses
@@ -15,9 +16,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cupola.config.value import Value
+from cupola.core.context import Aside
 from cupola.core.errors import TrainingError
 from cupola.core.module import Tree
 from cupola.core.record import record
+from cupola.core.state import learned, rejoined, with_state
 from cupola.kernels.adamw import global_norm
 from cupola.optim.average import EMA
 from cupola.optim.optimizer import Optimizer
@@ -75,13 +78,19 @@ class Learner(Value):
             ConfigError: the optimizer does not fit these parameters.
         """
         return LearnerState(
-            optimizer=self.optimizer.init(params, specs),
+            optimizer=self.optimizer.init(learned(params, specs), learned(specs, specs)),
             skipped=jnp.zeros((), jnp.int32),
-            average=self.average.init(params) if self.average else None,
+            average=self.average.init(learned(params, specs)) if self.average else None,
         )
 
     def update(
-        self, grads: Tree, state: LearnerState, params: Tree, specs: Tree, progress: Float[Array, ""]
+        self,
+        grads: Tree,
+        state: LearnerState,
+        params: Tree,
+        specs: Tree,
+        progress: Float[Array, ""],
+        aside: Aside = Aside(),
     ) -> tuple[Tree, LearnerState, dict[str, Array]]:
         """Returns the next parameters, the next state, and metrics.
 
@@ -90,20 +99,28 @@ class Learner(Value):
 
         Args:
             progress: share of the run that is done (`Schedule.__call__`).
+            aside: what the call said; its `state` takes the place of the parameters of Role.STATE.
+
+        Raises:
+            ConfigError: it says state that these parameters do not have.
+            ShapeError: it says state of another shape.
 
         Cost: the norm reads the gradients once; the rest is one more pass over gradients, parameters
         and state. It is in place where the compiled step takes donated parameters and state in the
         order in which it returns them; in another order XLA copies each of them.
         """
-        norm = global_norm(jax.tree.leaves(grads))
+        own_grads, own_specs = learned(grads, specs), learned(specs, specs)
+        norm = global_norm(jax.tree.leaves(own_grads))
         # A sum of squares is finite only if every term is, so the norm needs no company.
         finite = jnp.isfinite(norm)
         shrink = 1.0 if self.clip_norm is None else jnp.minimum(1.0, self.clip_norm / norm)
 
         def move() -> tuple[Tree, LearnerState]:
-            moved, optimizer = self.optimizer.update(grads, state.optimizer, params, specs, progress, shrink)
+            own = learned(params, specs)
+            moved, optimizer = self.optimizer.update(own_grads, state.optimizer, own, own_specs, progress, shrink)
             average = self.average.update(state.average, moved) if self.average else None
-            return moved, LearnerState(optimizer=optimizer, skipped=state.skipped, average=average)
+            stated = with_state(rejoined(moved, params), aside, specs)
+            return stated, LearnerState(optimizer=optimizer, skipped=state.skipped, average=average)
 
         def skip() -> tuple[Tree, LearnerState]:
             return params, dataclasses.replace(state, skipped=state.skipped + 1)
@@ -114,10 +131,10 @@ class Learner(Value):
         return params, state, metrics
 
     def averaged(self, state: LearnerState, params: Tree) -> Tree:
-        """Returns the parameters to evaluate and keep: their average where one is kept."""
+        """Returns the parameters to evaluate and keep: their average where one is kept, state as it is."""
         if self.average is None:
             return params
-        return jax.tree.map(lambda mean, p: mean.astype(p.dtype), state.average.mean, params)
+        return jax.tree.map(lambda mean, p: mean.astype(p.dtype), rejoined(state.average.mean, params), params)
 
     def judge(self, metrics: Mapping[str, Array | float]) -> None:
         """Looks at the metrics of a step, on the host.

@@ -54,3 +54,14 @@ def test_a_module_may_say_nothing_aside():
     assert array is x
     assert aside == Aside()
     assert split_aside((x, Aside(view=1)))[1].view == 1
+
+
+def test_two_modules_say_what_both_say():
+    one = Aside(losses={"a": jnp.ones(())}, state={"mean": jnp.zeros(2)}, view=1).under("one")
+    both = one | Aside(metrics={"b": jnp.ones(())}, state={"mean": jnp.ones(2)}).under("two")
+    assert (list(both.losses), list(both.metrics), list(both.state)) == (
+        ["one.a"],
+        ["two.b"],
+        ["one.mean", "two.mean"],
+    )
+    assert both.view is None

@@ -4,8 +4,9 @@ import numpy as np
 import optax
 import pytest
 
+from cupola.core.context import Aside
 from cupola.core.errors import ConfigError, TrainingError
-from cupola.core.param import Role
+from cupola.core.param import Param, Role
 from cupola.optim.average import EMA
 from cupola.optim.groups import Group, Grouped
 from cupola.optim.learner import Learner, NonFinite
@@ -134,3 +135,24 @@ def test_learns(specs, params):
 def test_refuses_a_norm_of_zero():
     with pytest.raises(ConfigError, match="clip_norm"):
         Learner(optimizer=ADAM, clip_norm=0.0)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(rate=0.01, decay=0.5), MUON], ids=["adamw", "muon"])
+def test_state_is_moved_by_what_the_call_said_alone(specs, params, grads, progress, optimizer):
+    with_statistics = {**specs, "mean": Param((8,), "D", role=Role.STATE)}
+    held, pull = {**params, "mean": jnp.full(8, 2.0)}, {**grads, "mean": jnp.full(8, 1e9)}
+    learner = Learner(optimizer=optimizer, average=EMA(decay=0.5))
+    said = Aside(state={"mean": jnp.full(8, 7.0)})
+
+    @jax.jit
+    def go(held, state, pull):
+        return learner.update(pull, state, held, with_statistics, progress, said)
+
+    moved, state, metrics = go(held, learner.init(held, with_statistics), pull)
+    alone, _, also = step(learner, specs)(params, learner.init(params, specs), grads, progress)
+    assert equal({name: x for name, x in moved.items() if name != "mean"}, alone)
+    assert metrics["gradient_norm"] == also["gradient_norm"]
+    assert (moved["mean"] == 7).all()
+    assert (learner.averaged(state, moved)["mean"] == 7).all()
+    skipped, _, _ = go(moved, state, {**pull, "embedding": pull["embedding"] * jnp.nan})
+    assert equal(skipped, moved)

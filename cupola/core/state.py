@@ -6,6 +6,7 @@ is learned is never written here.
 """
 
 import jax
+from jaxtyping import Array
 
 from cupola.config.suggest import did_you_mean
 from cupola.core.context import Aside
@@ -40,9 +41,11 @@ def with_state(params: Tree, aside: Aside, specs: Tree) -> Tree:
                 where=path,
                 remedy="A module says it for the whole batch, and `Repeat` stacks it on L.",
             )
-    return jax.tree.map(
-        lambda path, now: aside.state.get(path, now).astype(now.dtype), map_specs(lambda path, _: path, specs), params
-    )
+
+    def written(path: str, now: Array) -> Array:
+        return aside.state[path].astype(now.dtype) if path in aside.state else now
+
+    return jax.tree.map(written, map_specs(lambda path, _: path, specs), params)
 
 
 def learned(tree: Tree, specs: Tree) -> Tree:

@@ -21,12 +21,12 @@ class BatchNorm(Module):
     """(x - mean) / sqrt(variance + epsilon) * scale + shift, over all frames of all rows.
 
     Args:
-        width: numbers in a frame, each normalized by itself.
+        channels: numbers in a frame, each normalized by itself.
         rate: how far the running mean and variance move towards those of each batch.
         epsilon: added to the variance.
     """
 
-    width: int = bound("numbers in a frame")
+    channels: int = bound("numbers in a frame")
     rate: float = 0.1
     epsilon: float = 1e-5
 
@@ -40,7 +40,7 @@ class BatchNorm(Module):
         def vector(value: float, role: Role) -> Param:
             # The statistics are float32 whatever the rest is: a rate of 0.1 of a small change is lost in bf16.
             dtype = jnp.dtype("float32") if role is Role.STATE else None
-            return Param((self.width,), "D", init=Constant(value=value), role=role, dtype=dtype)
+            return Param((self.channels,), "D", init=Constant(value=value), role=role, dtype=dtype)
 
         return {
             "scale": vector(1.0, Role.SCALAR),

@@ -69,7 +69,7 @@ class Conv1d(Module):
     """
 
     width: int = bound("numbers in a frame")
-    outputs: int
+    outputs: int = bound("numbers in a frame of the output")
     taps: int
     dilation: int = 1
     stride: int = 1

@@ -17,7 +17,7 @@ from cupola.layers.batch_norm import BatchNorm
 from cupola.layers.convolution import within
 
 WIDTH = 4
-NORM = BatchNorm(precision=FLOAT32, width=WIDTH, rate=0.3)
+NORM = BatchNorm(precision=FLOAT32, channels=WIDTH, rate=0.3)
 TRAIN, EVALUATE = Context(mode=Mode.TRAIN), Context()
 P = {
     "scale": normal(WIDTH, seed=1),
@@ -139,7 +139,7 @@ def test_over_a_sharded_batch_the_mean_is_of_the_whole_batch(axes):
 @pytest.mark.parametrize("fields", [{"rate": 0.0}, {"rate": 1.5}, {"epsilon": 0.0}])
 def test_a_rate_that_cannot_be_is_refused(fields):
     with pytest.raises(ConfigError, match="rate: rate=.*\nUse such as 0.1 and 1e-5"):
-        BatchNorm(precision=FLOAT32, width=3, **fields)
+        BatchNorm(precision=FLOAT32, channels=3, **fields)
 
 
 TORCH = """

@@ -85,7 +85,7 @@ class _Chunk:
 def generate(
     model: Tacotron2,
     params: Tree,
-    symbols: Sequence[Int32[np.ndarray, " S"]],
+    symbols: Sequence[Int32[np.ndarray, " _"]],
     *,
     key: Key[Array, ""],
     speaking: Speaking = Speaking(),
@@ -162,7 +162,7 @@ def _part(
 
 
 def _chunks(
-    model: Tacotron2, params: Tree, symbols: Sequence[Int32[np.ndarray, " S"]], key: Key[Array, ""], speaking: Speaking
+    model: Tacotron2, params: Tree, symbols: Sequence[Int32[np.ndarray, " _"]], key: Key[Array, ""], speaking: Speaking
 ) -> Iterator[_Chunk]:
     """Yields chunks until every row has stopped or the most frames are made."""
     ids, counts = _padded(model, symbols)
@@ -187,8 +187,8 @@ def _chunks(
 
 
 def _padded(
-    model: Tacotron2, symbols: Sequence[Int32[np.ndarray, " S"]]
-) -> tuple[Int32[np.ndarray, "B S"], Int32[np.ndarray, " B"]]:
+    model: Tacotron2, symbols: Sequence[Int32[np.ndarray, " _"]]
+) -> tuple[Int32[np.ndarray, "B padded"], Int32[np.ndarray, " B"]]:
     """Ids at one of few lengths, so that few programs are compiled."""
     if not symbols or not all(len(row) for row in symbols):
         raise ShapeError("there is nothing to say", where="symbols", remedy="Give at least one symbol in each row.")
@@ -201,8 +201,8 @@ def _padded(
             )
     counts = np.asarray([len(row) for row in symbols], np.int32)
     ids = np.zeros((len(symbols), -(-counts.max() // 32) * 32), np.int32)
-    for row, own in enumerate(symbols):
-        ids[row, : len(own)] = own
+    for at, own in enumerate(symbols):
+        ids[at, : len(own)] = own
     return ids, counts
 
 

@@ -132,6 +132,7 @@ def test_the_pre_net_draws_in_evaluation_too(model, p, batch):
     assert abs(one - two).max() > 0.01
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter_that_is_learned(model, p, batch):
     def loss(p):
         spoken = run(model, p, batch, Context(mode=Mode.TRAIN, key=KEY))

@@ -149,6 +149,17 @@ class LocationAttention(Module):
         after = Looked(weights=weights, cumulative=looked.cumulative + weights)
         return mixed.astype(self.precision.output), after
 
+    def flops(self, batch: int, length: int, positions: int | None = None) -> int:
+        """Returns the FLOPs of `length` steps of each row, the keys included.
+
+        Args:
+            positions: of the memory; None means as many as steps.
+        """
+        looked_at = length if positions is None else positions
+        each = self.taps * self.sees.value * self.filters + (self.filters + 1) * self.hidden + self.memory_width
+        keys, queries = looked_at * self.memory_width, length * self.query_width
+        return 2 * batch * (length * looked_at * each + (keys + queries) * self.hidden)
+
     def _moved(
         self, wanted: Float[Array, "B S"], mask: Bool[Array, "B S"], before: Float[Array, "B S"]
     ) -> Float[Array, "B S"]:

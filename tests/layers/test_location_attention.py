@@ -137,6 +137,14 @@ def test_sizes_that_cannot_be_are_refused():
         LocationAttention(precision=FLOAT32, query_width=1, memory_width=1, taps=0)
 
 
+def test_counts_its_flops():
+    layer, _ = made(sees=Sees.LAST_AND_CUMULATIVE)
+    keys, query = SYMBOLS * WIDTH * 7, QUERY * 7
+    a_position = 5 * 2 * 3 + 3 * 7 + 7 + WIDTH  # filters, location, score, mixture
+    assert layer.flops(ROWS, STEPS, SYMBOLS) == 2 * ROWS * (keys + STEPS * (query + SYMBOLS * a_position))
+    assert layer.flops(1, 4) == layer.flops(1, 4, 4)
+
+
 TORCH = """
 conv = nn.Conv1d(2, 3, 5, padding=2, bias=False)
 conv.load_state_dict({"weight": given["filters"].permute(2, 1, 0)})

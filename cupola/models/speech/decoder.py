@@ -220,6 +220,16 @@ class FrameDecoder(Assembled):
         frame, stop = self._shown(p, answer)
         return (frame, stop, state.looked.weights), state
 
+    def flops(self, batch: int, length: int, symbols: int | None = None) -> int:
+        """Returns the FLOPs of `length` frames of each row.
+
+        Args:
+            symbols: that are looked at; None means as many as frames.
+        """
+        others = (part for name, part in self.parts().items() if name != "attention")
+        looking = self._attention.flops(batch, length, symbols)
+        return looking + sum(part.flops(batch, length) for part in others)
+
     def _advance(
         self, p: Tree, told: Float[Array, "B F"], state: FrameState, memory: Memory, context: Context
     ) -> tuple[Float[Array, "B D"], FrameState]:

@@ -151,6 +151,15 @@ class Tacotron2(Module):
             aside=said.under("encoder") | also.under("post_net"),
         )
 
+    def flops(self, batch: int, length: int, symbols: int | None = None) -> int:
+        """Returns the FLOPs of one forward pass over batch x length frames.
+
+        Args:
+            symbols: of each row; None means as many as frames.
+        """
+        read = self.encoder.flops(batch, length if symbols is None else symbols)
+        return read + self.decoder.flops(batch, length, symbols) + self.post_net.flops(batch, length)
+
 
 def as_ported(vocabulary: int = 148) -> Tacotron2:
     """Returns the model in the form of the common ports, of 28.2 million numbers; the paper's widths.

@@ -59,6 +59,14 @@ def called(model, p, batch, context):
     return model(p, *given, context=context)
 
 
+def test_flops_are_those_of_its_products():
+    model = Tacotron2(precision=FLOAT32, vocabulary=40)
+    # Of one symbol and frame each number is multiplied once, but biases, norms and the look-up.
+    matrices = sum(param.size for path, param in flat_specs(model.specs()) if param.is_matrix) - 40 * 512
+    assert model.flops(1, 1) == 2 * (matrices + 512)  # and the mixture of what is looked at
+    assert model.flops(2, 80, 20) < model.flops(2, 80) == 2 * model.flops(1, 80)
+
+
 def run(model, p, batch, context, rows=slice(None)):
     return called(model, p, jax.tree.map(lambda x: jnp.asarray(x[rows]), batch), context)
 

@@ -9,6 +9,7 @@ cumulative weights: Shen et al. 2017, arXiv 1712.05884, section 2.2; forward att
 Dai 2018, arXiv 1807.06736, algorithm 1; guided attention: Tachibana et al. 2017, arXiv 1710.08969, section 4.1.
 """
 
+import dataclasses
 import enum
 
 import jax
@@ -107,13 +108,14 @@ class LocationAttention(Module):
         def matrix(width: int) -> Param:
             return Param((width, self.hidden), "D F", init=self.init_weight)
 
-        vectors = {"score": Param((self.hidden, 1), "F D", init=self.init_weight)}
+        vectors = {"score": Param((self.hidden,), "F", init=self.init_weight, role=Role.SCALAR)}
         if self.bias:
             vectors["bias"] = Param((self.hidden,), "F", init=Constant(), role=Role.SCALAR)
         return {
             "query": matrix(self.query_width),
             "key": matrix(self.memory_width),
-            "filters": self._location.params()["weight"],
+            # Of one or two channels, which no mesh may split.
+            "filters": dataclasses.replace(self._location.params()["weight"], dims="W W F"),
             "location": matrix(self.filters),
             **vectors,
         }
@@ -143,9 +145,11 @@ class LocationAttention(Module):
         sums = memory.keys + dot(filtered, p["location"], self.precision)
         sums = sums + dot(query, p["query"], self.precision)[:, None]
         sums = sums + p["bias"][None, None] if self.bias else sums
-        scores = dot(jnp.tanh(sums), p["score"], self.precision)[..., 0].astype(jnp.float32)
+        scores = jnp.einsum(
+            "bsa,a->bs", jnp.tanh(sums).astype(jnp.float32), p["score"].astype(jnp.float32), precision=_EXACT
+        )
         weights = self._moved(_softmax(scores, memory.mask), memory.mask, looked.weights)
-        mixed = jnp.einsum("bs,bsd->bd", weights, memory.values, precision=jax.lax.Precision.HIGHEST)
+        mixed = jnp.einsum("bs,bsd->bd", weights, memory.values, precision=_EXACT)
         after = Looked(weights=weights, cumulative=looked.cumulative + weights)
         return mixed.astype(self.precision.output), after
 
@@ -173,6 +177,7 @@ class LocationAttention(Module):
 
 
 _LEAST = 1e-6
+_EXACT = jax.lax.Precision.HIGHEST
 
 
 def _softmax(scores: Float[Array, "B S"], mask: Bool[Array, "B S"]) -> Float[Array, "B S"]:

@@ -51,7 +51,7 @@ def formula(layer, lengths=LENGTHS):
                 padded = np.pad(np.stack(seen, -1), ((2, 2), (0, 0)))
                 filtered = sum(padded[w : w + count] @ p["filters"][w] for w in range(5))
                 sums = own @ p["key"] + filtered @ p["location"] + queries[t, row] @ p["query"]
-                scores = (np.tanh(sums + p.get("bias", values.dtype.type(0))) @ p["score"])[:, 0]
+                scores = np.tanh(sums + p.get("bias", values.dtype.type(0))) @ p["score"]
                 last_one = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
                 if layer.moves is Moves.FORWARD:
                     reached = (last + np.pad(last, (1, 0))[:-1]) * last_one
@@ -150,8 +150,9 @@ conv = nn.Conv1d(2, 3, 5, padding=2, bias=False)
 conv.load_state_dict({"weight": given["filters"].permute(2, 1, 0)})
 linears = {}
 for name in ("query", "key", "location", "score"):
-    linears[name] = nn.Linear(*given[name].shape, bias=False)
-    linears[name].load_state_dict({"weight": given[name].T})
+    weight = given[name] if name != "score" else given[name][:, None]
+    linears[name] = nn.Linear(*weight.shape, bias=False)
+    linears[name].load_state_dict({"weight": weight.T})
 values, beyond = given["values"].clone().requires_grad_(), given["beyond"]
 last = cumulative = torch.zeros(2, 6)
 mixed, every = [], []

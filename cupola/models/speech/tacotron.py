@@ -164,9 +164,11 @@ class Tacotron2(Module):
 def as_ported(vocabulary: int = 148) -> Tacotron2:
     """Returns the model in the form of the common ports, of 28.2 million numbers; the paper's widths.
 
-    The pre-net and the attention have no biases, and the attention also sees where it looked last.
+    The pre-net and the attention have no biases, the attention also sees where it looked last, and there is
+    no zoneout (in training the ports drop out a tenth of the decoder's states instead, which this does not).
     """
     return Tacotron2(
         vocabulary=vocabulary,
-        decoder=FrameDecoder(pre_net_bias=False, attention_bias=False, sees=Sees.LAST_AND_CUMULATIVE),
+        encoder=Encoder(zoneout=None),
+        decoder=FrameDecoder(pre_net_bias=False, attention_bias=False, sees=Sees.LAST_AND_CUMULATIVE, zoneout=None),
     )

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Key
 from cupola.config.value import bound
 from cupola.core.errors import ConfigError, ShapeError
 from cupola.core.module import Module, Tree
+from cupola.core.param import Constant, Normal, Param, Role
 from cupola.core.record import record
 from cupola.layers.convolution import Conv1d, ConvTranspose1d, Padding, Past, within
 from cupola.layers.linear import Linear
@@ -165,13 +166,19 @@ class WaveNet(Assembled):
             for s in self.strides
         )
 
+    def params(self) -> dict[str, Param]:
+        # A sample is one number, which no mesh may split: a vector, and no matrix of one row.
+        return {
+            "input": Param((self.residual,), "F", init=Normal(std=1.0), role=Role.SCALAR),
+            "input_bias": Param((self.residual,), "F", init=Constant(), role=Role.SCALAR),
+        }
+
     def parts(self) -> dict[str, Module]:
         def linear(width: int, outputs: int) -> Linear:
             return Linear(precision=self.precision, width=width, outputs=outputs, bias=True)
 
         return {
             **{f"up_{i}": up for i, up in enumerate(self._ups())},
-            "input": linear(1, self.residual),
             **{f"layer_{i}": layer for i, layer in enumerate(self._layers())},
             "hidden": linear(self.skip, self.skip),
             "output": linear(self.skip, self.mixture.outputs),
@@ -209,8 +216,7 @@ class WaveNet(Assembled):
                 remedy=f"Pass {self.hop} for each frame: {self.hop * features.shape[1]}.",
             )
         condition = self.condition(p, features, mask)
-        before = jnp.pad(samples, ((0, 0), (1, 0)))[:, :-1, None].astype(self.precision.output)
-        x, skips = self.parts()["input"](p["input"], before), []
+        x, skips = self._taken(p, jnp.pad(samples, ((0, 0), (1, 0)))[:, :-1]), []
         for i, layer in enumerate(self._layers()):
             x, skip = layer(p[f"layer_{i}"], x, condition)
             skips.append(skip)
@@ -252,13 +258,18 @@ class WaveNet(Assembled):
 
         Cost: that of one sample, whatever went before.
         """
-        x = self.parts()["input"](p["input"], sounding.sample[:, None].astype(self.precision.output))
+        x = self._taken(p, sounding.sample)
         pasts, skips = [], []
         for i, (layer, past) in enumerate(zip(self._layers(), sounding.pasts, strict=True)):
             x, skip, past = layer.step(p[f"layer_{i}"], x, condition, past)
             pasts.append(past)
             skips.append(skip)
         return self._described(p, skips), tuple(pasts)
+
+    def _taken(self, p: Tree, samples: Float[Array, "*N"]) -> Float[Array, "*N R"]:
+        taken = jnp.multiply.outer(samples, p["input"])
+        bias = jax.lax.broadcast_in_dim(p["input_bias"], taken.shape, (taken.ndim - 1,))
+        return (taken + bias).astype(self.precision.output)
 
     def _described(self, p: Tree, skips: list[Array]) -> Array:
         parts = self.parts()

@@ -5,13 +5,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 from torch_peer import as_near, torch_answers
 
 from cupola.core.context import Context, Mode
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import ConfigError
+from cupola.core.mesh import MeshShape
 from cupola.core.module import flat_specs
 from cupola.core.param import Role
+from cupola.core.partition import Rules, shardings
 from cupola.core.state import with_state
 from cupola.data.audio.batches import SpeechBatch
 from cupola.layers.location_attention import Sees
@@ -59,11 +62,18 @@ def called(model, p, batch, context):
     return model(p, *given, context=context)
 
 
+@pytest.mark.parametrize("make", [as_ported, lambda: Tacotron2(vocabulary=40)])
+def test_it_lies_on_a_mesh(make):
+    model = dataclasses.replace(make(), precision=FLOAT32)
+    places = shardings(model.specs(), MeshShape(data=2, fsdp=4).build(), Rules())
+    assert places["decoder"]["first"]["recurrent"].spec == PartitionSpec("fsdp", None)
+
+
 def test_flops_are_those_of_its_products():
     model = Tacotron2(precision=FLOAT32, vocabulary=40)
     # Of one symbol and frame each number is multiplied once, but biases, norms and the look-up.
     matrices = sum(param.size for path, param in flat_specs(model.specs()) if param.is_matrix) - 40 * 512
-    assert model.flops(1, 1) == 2 * (matrices + 512)  # and the mixture of what is looked at
+    assert model.flops(1, 1) == 2 * (matrices + 128 + 512)  # and the score and the mixture of what is looked at
     assert model.flops(2, 80, 20) < model.flops(2, 80) == 2 * model.flops(1, 80)
 
 
@@ -219,7 +229,7 @@ for t in range(before.shape[1]):
     filters = at("decoder.attention.filters").permute(2, 1, 0)
     location = nn.functional.conv1d(torch.stack([last, cumulative], 1), filters, padding=3).mT
     sums = look("query", states[0][0])[:, None] + look("key", memory) + look("location", location)
-    last = torch.softmax(look("score", torch.tanh(sums))[..., 0], -1)
+    last = torch.softmax(look("score", torch.tanh(sums)), -1)
     cumulative, context = cumulative + last, (last[:, None] @ memory)[:, 0]
     states[1] = second(torch.cat([states[0][0], context], -1), states[1])
     answer = torch.cat([states[1][0], context], -1)

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import ConfigError, ShapeError
+from cupola.core.mesh import MeshShape
+from cupola.core.partition import Rules, shardings
 from cupola.layers.convolution import within
 from cupola.models.speech.logistics import Logistics
 from cupola.models.speech.wavenet import Sounding, WaveNet, sound
@@ -63,6 +66,11 @@ def test_the_papers_size_follows_from_its_widths():
     layer = 3 * 128 * 256 + 256 + 80 * 256 + 2 * (128 * 128 + 128)
     assert model.hop == 300  # 12.5 ms of 24 kHz
     assert model.count() == ups + 2 * 128 + 30 * layer + 128 * 128 + 128 + 128 * 30 + 30
+
+
+def test_it_lies_on_a_mesh():
+    places = shardings(WaveNet(precision=FLOAT32, bins=80).specs(), MeshShape(data=2, fsdp=4).build(), Rules())
+    assert places["layer_0"]["residual"]["weight"].spec == PartitionSpec("fsdp", None)
 
 
 def test_sample_by_sample_it_is_the_whole_pass(p, samples, features):

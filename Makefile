@@ -54,11 +54,11 @@ $(USE): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "This Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV): a minute or two, once."
-	$(PIP) install --constraint constraints.txt --editable '.[serve,access]'
+	$(PIP) install --constraint constraints.txt --editable '.[serve,access,speech]'
 	@touch $@
 
 $(WORK): $(USE)
-	$(PIP) install --constraint constraints.txt --editable '.[serve,access,test,lint]'
+	$(PIP) install --constraint constraints.txt --editable '.[serve,access,speech,test,lint]'
 	@touch $@
 
 $(NATIVE): $(USE) $(CODE)

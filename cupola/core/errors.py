@@ -6,12 +6,14 @@ Every one is a `CupolaError` (`config/errors.py`), so the command line prints it
 from cupola.config.errors import ConfigError, CupolaError, UnboundError
 
 __all__ = [
+    "AudioError",
     "CheckpointError",
     "ConfigError",
     "CupolaError",
     "DataError",
     "MeshError",
     "ShapeError",
+    "TextError",
     "TokenizerError",
     "TrainingError",
     "UnboundError",
@@ -33,6 +35,14 @@ class Unsupported(CupolaError, NotImplementedError):
 
 class DataError(CupolaError, ValueError):
     """A corpus that is missing, empty, binary or too small."""
+
+
+class AudioError(DataError):
+    """A recording that cannot be read, is of another rate, or holds no sound."""
+
+
+class TextError(DataError):
+    """Text that cannot be spoken."""
 
 
 class TokenizerError(CupolaError, ValueError):

@@ -22,6 +22,9 @@ Row: TypeAlias = dict[str, np.ndarray]
 """Five arrays of shape [T]: `tokens`, `targets` and `positions` within the segment (int32), `segments`
 (int32, counted from 1; 0 is padding) and `weights` (float32: how much each target counts)."""
 
+_DOCUMENTS, _ROWS = 0, 1
+"""The streams that orders are drawn from."""
+
 _Piece: TypeAlias = tuple[int, int, int]
 """Part of a document in a row, as indices into the corpus: first, one past the last, first scored."""
 
@@ -84,10 +87,10 @@ class Packed:
         self, epoch: int
     ) -> tuple[Int64[np.ndarray, " documents"], Int64[np.ndarray, " bounds"], Int64[np.ndarray, " rows"]]:
         """The order of documents, where each begins in that order, and the order of rows."""
-        documents = _order(self.corpus.documents, self.seed, epoch, "documents")
+        documents = order(self.corpus.documents, self.seed, epoch, _DOCUMENTS)
         lengths = np.diff(self.corpus.offsets)[documents]
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        return documents, starts, _order(self.rows_per_epoch, self.seed, epoch, "rows")
+        return documents, starts, order(self.rows_per_epoch, self.seed, epoch, _ROWS)
 
 
 class Windows(Sequence[Row]):
@@ -169,9 +172,9 @@ def _row(corpus: TokenCorpus, pieces: list[_Piece], length_tokens: int) -> Row:
     return row
 
 
-def _order(count: int, seed: int, epoch: int, stream: str) -> Int64[np.ndarray, " count"]:
-    """Draws a permutation. Only raw Philox words are used: numpy keeps those the same for ever."""
-    counter = np.asarray([0, 0, 0, ("documents", "rows").index(stream)], np.uint64)
+def order(count: int, seed: int, epoch: int, stream: int) -> Int64[np.ndarray, " count"]:
+    """Returns a permutation, one for each seed, epoch and stream. Only raw Philox words are used: numpy keeps those the same for ever."""
+    counter = np.asarray([0, 0, 0, stream], np.uint64)
     generator = np.random.Philox(key=np.asarray([seed, epoch], np.uint64), counter=counter)
     return np.argsort(generator.random_raw(count), kind="stable")
 

@@ -211,10 +211,10 @@ class HeldOut(Source):
         if len(first) < 2:
             yield from map(self._part, first)
             return
-        bound = max(self.fraction, math.nextafter(min(_place(document.name) for document in first), 1))
+        bound = max(self.fraction, math.nextafter(min(place(document.name) for document in first), 1))
         any_left = False
         for document in itertools.chain(first, documents):
-            held = _place(document.name) < bound
+            held = place(document.name) < bound
             any_left = any_left or not held
             if held == (self.split is Split.HELD_OUT):
                 yield document
@@ -241,8 +241,8 @@ class HeldOut(Source):
         return Document(document.name, text)
 
 
-def _place(name: str) -> float:
-    """Where a name falls in [0, 1), the same everywhere."""
+def place(name: str) -> float:
+    """Returns where a name falls in [0, 1), the same everywhere."""
     digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

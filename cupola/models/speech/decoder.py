@@ -1,0 +1,250 @@
+"""Tacotron 2's decoder: one log-mel frame after another, looking at the encoded symbols.
+
+One step serves training, where it is given the true frame before, and speaking, where it is given its
+own. Not here: the loop that speaks (`generate.py`), the post-net (`tacotron.py`).
+Invariant: a step depends on its frame, its state and its number alone, so frames made in chunks of any
+length are the same.
+Source: Shen et al. 2017, arXiv 1712.05884, section 2.2. The first LSTM asks and the second answers, as
+in the common ports, where the paper says only that there are two.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cupola.config.value import bound
+from cupola.core.context import Context, Mode
+from cupola.core.errors import ConfigError
+from cupola.core.module import Module, Tree
+from cupola.core.record import record
+from cupola.layers.dropout import Dropout
+from cupola.layers.linear import Linear
+from cupola.layers.location_attention import LocationAttention, Looked, Memory, Moves, Sees
+from cupola.layers.recurrent import LSTM, LSTMState, Zoneout
+from cupola.models.speech.assembled import Assembled
+
+
+class PreNet(Assembled):
+    """Narrow layers whose dropout never rests: what the decoder is told of the frame before is little and unsure.
+
+    Args:
+        width: numbers in a frame.
+        hidden: of each layer.
+        layers: how many.
+        bias: whether they have one.
+        dropout: in training and in speaking alike.
+    """
+
+    width: int
+    hidden: int = 256
+    layers: int = 2
+    bias: bool = True
+    dropout: Dropout = Dropout(rate=0.5)
+
+    def parts(self) -> dict[str, Module]:
+        widths = [self.width, *[self.hidden] * self.layers]
+        return {
+            str(i): Linear(precision=self.precision, width=widths[i], outputs=widths[i + 1], bias=self.bias)
+            for i in range(self.layers)
+        }
+
+    def __call__(self, p: Tree, x: Float[Array, "*N M"], *, context: Context) -> Float[Array, "*N F"]:
+        """Returns what is let through.
+
+        Raises:
+            ConfigError: the call's context has no key.
+        """
+        always = dataclasses.replace(context, mode=Mode.TRAIN)
+        for name, layer in self.parts().items():
+            x = self.dropout(jax.nn.relu(layer(p[name], x)), always.at(name))
+        return x
+
+
+@record
+class FrameState:
+    """What a step leaves to the next.
+
+    Args:
+        first, second: of the LSTMs.
+        seen: [B, D] what was looked at.
+        looked: where.
+    """
+
+    first: LSTMState
+    second: LSTMState
+    seen: Float[Array, "B D"]
+    looked: Looked
+
+
+@record
+class Frames:
+    """What a decoder makes.
+
+    Args:
+        frames: [B, T, M] log-mel frames, before the post-net.
+        stops: [B, T] logits that a frame is the last.
+        weights: [B, T, S] of each frame over symbols.
+    """
+
+    frames: Float[Array, "B T M"]
+    stops: Float[Array, "B T"]
+    weights: Float[Array, "B T S"]
+
+
+class FrameDecoder(Assembled):
+    """A pre-net, an LSTM that asks, attention, an LSTM that answers, and what a frame and its stop are of it.
+
+    Args:
+        bins: numbers in a frame.
+        memory_width: numbers in an encoded symbol.
+        pre_net: numbers in each of the pre-net's two layers.
+        pre_net_bias: whether they have a bias.
+        pre_net_dropout: in training and in speaking alike.
+        hidden: of each LSTM.
+        zoneout: of each LSTM; None has none.
+        attention: numbers in which query and key are added.
+        filters, taps: of the attention's convolution over where it has looked.
+        sees, moves, attention_bias: of the attention.
+    """
+
+    bins: int = bound("numbers in a frame")
+    memory_width: int = bound("numbers in an encoded symbol")
+    pre_net: int = 256
+    pre_net_bias: bool = True
+    pre_net_dropout: Dropout = Dropout(rate=0.5)
+    hidden: int = 1024
+    zoneout: Zoneout | None = Zoneout(rate=0.1)
+    attention: int = 128
+    filters: int = 32
+    taps: int = 31
+    sees: Sees = Sees.CUMULATIVE
+    moves: Moves = Moves.ANYWHERE
+    attention_bias: bool = True
+
+    def check(self) -> None:
+        for name in ("bins", "memory_width", "pre_net", "hidden"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{getattr(self, name)}", where=name, remedy="Use 1 or more.")
+
+    @property
+    def _pre_net(self) -> PreNet:
+        return PreNet(
+            precision=self.precision,
+            width=self.bins,
+            hidden=self.pre_net,
+            bias=self.pre_net_bias,
+            dropout=self.pre_net_dropout,
+        )
+
+    @property
+    def _attention(self) -> LocationAttention:
+        return LocationAttention(
+            precision=self.precision,
+            query_width=self.hidden,
+            memory_width=self.memory_width,
+            hidden=self.attention,
+            filters=self.filters,
+            taps=self.taps,
+            sees=self.sees,
+            moves=self.moves,
+            bias=self.attention_bias,
+        )
+
+    def _lstm(self, width: int) -> LSTM:
+        return LSTM(precision=self.precision, width=width + self.memory_width, hidden=self.hidden, zoneout=self.zoneout)
+
+    def _linear(self, outputs: int) -> Linear:
+        return Linear(precision=self.precision, width=self.hidden + self.memory_width, outputs=outputs, bias=True)
+
+    def parts(self) -> dict[str, Module]:
+        return {
+            "pre_net": self._pre_net,
+            "first": self._lstm(self.pre_net),
+            "attention": self._attention,
+            "second": self._lstm(self.hidden),
+            "frame": self._linear(self.bins),
+            "stop": self._linear(1),
+        }
+
+    def memory(self, p: Tree, values: Float[Array, "B S D"], lengths: Int[Array, " B"]) -> Memory:
+        """Returns encoded symbols ready to be looked at."""
+        return self._attention.memory(p["attention"], values, lengths)
+
+    def empty_state(self, memory: Memory) -> FrameState:
+        """Returns the state before the first frame."""
+        batch = len(memory.values)
+        return FrameState(
+            first=self._lstm(self.pre_net).empty_state(batch),
+            second=self._lstm(self.hidden).empty_state(batch),
+            seen=jnp.zeros((batch, self.memory_width), self.precision.output),
+            looked=self._attention.nowhere(memory),
+        )
+
+    def __call__(
+        self, p: Tree, targets: Float[Array, "B T M"], memory: Memory, *, context: Context = Context()
+    ) -> Frames:
+        """Returns a frame for each target, having been told the targets before it.
+
+        Raises:
+            ConfigError: the call's context has no key: the pre-net draws in every mode.
+        """
+        before = jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))[:, :-1].astype(self.precision.output)
+        told = self._pre_net(p["pre_net"], before, context=context.at("pre_net"))
+
+        def step(state: FrameState, given: tuple[Array, Array]) -> tuple[FrameState, tuple[Array, Array]]:
+            told, index = given
+            answer, state = self._advance(p, told, state, memory, context.at(index))
+            return state, (answer, state.looked.weights)
+
+        length = targets.shape[1]
+        _, (answers, weights) = jax.lax.scan(step, self.empty_state(memory), (told.swapaxes(0, 1), jnp.arange(length)))
+        frames, stops = self._shown(p, answers.swapaxes(0, 1))
+        return Frames(frames=frames, stops=stops, weights=weights.swapaxes(0, 1))
+
+    def step(
+        self, p: Tree, before: Float[Array, "B M"], state: FrameState, memory: Memory, *, context: Context
+    ) -> tuple[tuple[Float[Array, "B M"], Float[Array, " B"], Float[Array, "B S"]], FrameState]:
+        """Returns (frame, logit that it is the last, weights), and the state after it.
+
+        Args:
+            before: the frame before; zeros before the first.
+            context: of this step: the stream of its own number.
+
+        Raises:
+            ConfigError: the call's context has no key: the pre-net draws in every mode.
+        """
+        told = self._pre_net(p["pre_net"], before.astype(self.precision.output), context=context.at("pre_net"))
+        answer, state = self._advance(p, told, state, memory, context)
+        frame, stop = self._shown(p, answer)
+        return (frame, stop, state.looked.weights), state
+
+    def flops(self, batch: int, length: int, symbols: int | None = None) -> int:
+        """Returns the FLOPs of `length` frames of each row.
+
+        Args:
+            symbols: that are looked at; None means as many as frames.
+        """
+        others = (part for name, part in self.parts().items() if name != "attention")
+        looking = self._attention.flops(batch, length, symbols)
+        return looking + sum(part.flops(batch, length) for part in others)
+
+    def _advance(
+        self, p: Tree, told: Float[Array, "B F"], state: FrameState, memory: Memory, context: Context
+    ) -> tuple[Float[Array, "B D"], FrameState]:
+        first = self._lstm(self.pre_net).step(
+            p["first"], jnp.concatenate([told, state.seen], -1), state.first, context=context.at("first")
+        )
+        # Its scores over all symbols, at every frame, are most of what a backward pass would keep.
+        look = jax.checkpoint(self._attention.step, prevent_cse=False)
+        seen, looked = look(p["attention"], first.hidden, memory, state.looked)
+        second = self._lstm(self.hidden).step(
+            p["second"], jnp.concatenate([first.hidden, seen], -1), state.second, context=context.at("second")
+        )
+        after = FrameState(first=first, second=second, seen=seen, looked=looked)
+        return jnp.concatenate([second.hidden, seen], -1), after
+
+    def _shown(self, p: Tree, answers: Float[Array, "*N D"]) -> tuple[Float[Array, "*N M"], Float[Array, "*N"]]:
+        stops = self._linear(1)(p["stop"], answers)[..., 0]
+        return self._linear(self.bins)(p["frame"], answers), stops.astype(jnp.float32)

@@ -1,0 +1,159 @@
+"""A voice: text in, sound out, sentence by sentence.
+
+Text is put in words, cut at its sentences, read as symbols, spoken as frames, and turned into sound by
+the vocoder that always works. Not here: the parameters, which every call is given.
+Invariant: what `say` returns is what `stream` yields, joined; text, seed and parameters decide it.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+
+from cupola.config.value import Value
+from cupola.core.errors import AudioError, ConfigError, TextError
+from cupola.core.module import Tree
+from cupola.data.audio.clip import Clip
+from cupola.data.audio.griffin_lim import GriffinLim
+from cupola.data.spoken.english import English
+from cupola.data.spoken.sentences import sentences
+from cupola.data.spoken.symbols import Characters, Symbols
+from cupola.models.speech.generate import Speaking, Utterance, generate
+from cupola.models.speech.tacotron import Tacotron2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sentence:
+    """A sentence that was said.
+
+    Args:
+        text: in words.
+        utterance: its frames; `stopped` is False where it was cut.
+        clip: its sound, with the silence after it.
+    """
+
+    text: str
+    utterance: Utterance
+    clip: Clip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Said:
+    """A text that was said.
+
+    Args:
+        clip: the sound of all of it.
+        cut: the sentences that the model did not end by itself.
+    """
+
+    clip: Clip
+    cut: tuple[str, ...]
+
+
+class Voice(Value):
+    """What speaks: a model, the symbols that it reads, and what makes sound of its frames.
+
+    Args:
+        model: makes frames.
+        vocoder: makes sound of them; its front end is what the model was taught with.
+        symbols: what the model reads.
+        language: puts text in words.
+        speaking: how long and how steadily.
+        pause_seconds: silence after each sentence but the last.
+        fade_seconds: over which a sentence begins and ends, so that nothing clicks.
+        most_characters: a sentence of more is broken at a comma or a space.
+        most_text_characters: a text of more is refused.
+
+    Example:
+        said = voice.say(params, "The furnace is ready. Pour at 5 pm.")
+        write("ready.wav", said.clip)
+    """
+
+    model: Tacotron2
+    vocoder: GriffinLim
+    symbols: Symbols = Characters()
+    language: English = English()
+    speaking: Speaking = Speaking()
+    pause_seconds: float = 0.2
+    fade_seconds: float = 0.005
+    most_characters: int = 240
+    most_text_characters: int = 10_000
+
+    def check(self) -> None:
+        if self.model.vocabulary != self.symbols.vocabulary:
+            raise ConfigError(
+                f"the model reads {self.model.vocabulary} symbols, and there are {self.symbols.vocabulary}",
+                where="symbols",
+                remedy="Use the symbols that it was trained with.",
+            )
+        if self.model.bins != self.vocoder.front.bins:
+            raise ConfigError(
+                f"the model makes frames of {self.model.bins} bins, and the vocoder takes {self.vocoder.front.bins}",
+                where="vocoder",
+                remedy="Use the front end that the model was trained with.",
+            )
+        if self.pause_seconds < 0 or self.fade_seconds < 0 or min(self.most_characters, self.most_text_characters) < 1:
+            raise ConfigError(
+                f"pause_seconds={self.pause_seconds}, fade_seconds={self.fade_seconds}, "
+                f"most_characters={self.most_characters}, most_text_characters={self.most_text_characters}",
+                where="pause_seconds",
+                remedy="Use such as 0.2, 0.005, 240 and 10000.",
+            )
+
+    def say(self, params: Tree, text: str, *, seed: int = 0) -> Said:
+        """Returns the sound of a text, and which of its sentences were cut.
+
+        Raises:
+            TextError: there is nothing to say, it is too long, or it holds a character that is no symbol.
+            AudioError: the model stops at once, or makes what is not finite.
+            Unsupported: a package or program that transcribes is not installed.
+        """
+        said = list(self.stream(params, text, seed=seed))
+        samples = np.concatenate([sentence.clip.samples for sentence in said])
+        cut = tuple(sentence.text for sentence in said if not sentence.utterance.stopped)
+        return Said(clip=Clip(samples, self.vocoder.front.rate_hz), cut=cut)
+
+    def stream(self, params: Tree, text: str, *, seed: int = 0) -> Iterator[Sentence]:
+        """Yields each sentence as soon as it is said; the whole text is read first, and its errors raised.
+
+        Raises:
+            TextError: there is nothing to say, it is too long, or it holds a character that is no symbol.
+            AudioError: while it speaks: the model stops at once, or makes what is not finite.
+            Unsupported: a package or program that transcribes is not installed.
+        """
+        if len(text) > self.most_text_characters:
+            raise TextError(
+                f"{len(text)} characters, where {self.most_text_characters} are the most",
+                where="text",
+                remedy="Say it in parts, or give the voice a larger most_text_characters.",
+            )
+        parts = sentences(self.language(text), most_characters=self.most_characters)
+        read = [self.symbols.encode(part) for part in parts]
+        return self._spoken(params, parts, read, seed)
+
+    def _spoken(self, params: Tree, parts: tuple[str, ...], read: list[np.ndarray], seed: int) -> Iterator[Sentence]:
+        root = jax.random.key(seed)
+        for number, (part, ids) in enumerate(zip(parts, read, strict=True)):
+            key = jax.random.fold_in(root, number)
+            (utterance,) = generate(self.model, params, [ids], key=key, speaking=self.speaking)
+            if len(utterance.features) < 2:
+                raise AudioError(
+                    f"the model stopped at the first frame of {part!r}",
+                    where="voice",
+                    remedy="It has not learned to read this; train it longer, or raise speaking.threshold.",
+                )
+            samples = self._faded(self.vocoder.of(utterance.features, seed=seed).samples)
+            pause = 0 if number == len(parts) - 1 else round(self.pause_seconds * self.vocoder.front.rate_hz)
+            clip = Clip(np.pad(samples, (0, pause)), self.vocoder.front.rate_hz)
+            yield Sentence(text=part, utterance=utterance, clip=clip)
+
+    def _faded(self, samples: Float32[np.ndarray, " N"]) -> Float32[np.ndarray, " N"]:
+        """Rises from 0 and falls to 0, so that silence may follow."""
+        length = min(round(self.fade_seconds * self.vocoder.front.rate_hz), len(samples) // 2)
+        if not length:
+            return samples
+        rise = np.sin(np.pi / 2 * np.arange(length) / length) ** 2
+        gain = np.concatenate([rise, np.ones(len(samples) - 2 * length), rise[::-1]])
+        return (samples * gain).astype(np.float32)

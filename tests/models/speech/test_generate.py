@@ -1,0 +1,147 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cupola.core.context import Aside, Context, Mode
+from cupola.core.errors import ConfigError, ShapeError
+from cupola.models.speech.generate import Speaking, generate, stream
+from cupola.models.speech.loss import Objective, spoken_loss
+from cupola.optim.learner import Learner
+from cupola.optim.optimizer import AdamW
+
+KEY, EACH = jax.random.key(4), 3
+SHORT = Speaking(most_frames=21, chunk_frames=21)
+
+
+def stopping(p, logit):
+    """The same parameters, with the stop's bias moved."""
+    stop = p["decoder"]["stop"]
+    return p | {"decoder": p["decoder"] | {"stop": stop | {"bias": stop["bias"] + logit}}}
+
+
+@pytest.fixture(scope="module")
+def unsure(model):
+    return model.replace("decoder.pre_net_dropout.rate", 0.5)
+
+
+@pytest.fixture(scope="module")
+def endless(p):
+    return stopping(p, -50.0)
+
+
+def same(one, other):
+    np.testing.assert_allclose(one.features, other.features, rtol=1e-4, atol=1e-4 * abs(other.features).max())
+    np.testing.assert_allclose(one.weights, other.weights, atol=1e-4)
+    assert one.stopped == other.stopped
+
+
+def test_the_frames_do_not_depend_on_the_chunks(unsure, endless, utterances):
+    whole = generate(unsure, endless, utterances[:3], key=KEY, speaking=SHORT)
+    for one, other in zip(
+        whole,
+        generate(unsure, endless, utterances[:3], key=KEY, speaking=SHORT.replace("chunk_frames", 8)),
+        strict=True,
+    ):
+        same(one, other)
+
+
+@pytest.mark.parametrize("chunk_frames", [4, 21])
+def test_what_is_streamed_is_what_is_made_at_once(unsure, endless, utterances, chunk_frames):
+    (whole,) = generate(unsure, endless, utterances[:1], key=KEY, speaking=SHORT)
+    speaking = SHORT.replace("chunk_frames", chunk_frames)
+    parts = list(stream(unsure, endless, utterances[0], key=KEY, speaking=speaking))
+    joined = np.concatenate([part.features for part in parts])
+    np.testing.assert_allclose(joined, whole.features, rtol=1e-4, atol=1e-4 * abs(whole.features).max())
+    np.testing.assert_allclose(np.concatenate([part.weights for part in parts]), whole.weights, atol=1e-4)
+    assert all(len(part.features) <= chunk_frames for part in parts)
+    assert not any(part.stopped for part in parts[:-1])
+    assert parts[-1].stopped == whole.stopped
+
+
+def test_a_row_that_does_not_stop_is_cut_and_says_so(unsure, p, endless, utterances):
+    for said in generate(unsure, endless, utterances[:3], key=KEY, speaking=SHORT):
+        assert (len(said.features), said.stopped) == (21, False)
+    for said in generate(unsure, stopping(p, 50.0), utterances[:3], key=KEY, speaking=SHORT):
+        assert (len(said.features), said.stopped) == (1, True)
+
+
+def test_streamed_it_is_cut_and_stops_alike(unsure, p, endless, utterances):
+    *_, last = stream(unsure, endless, utterances[0], key=KEY, speaking=SHORT.replace("chunk_frames", 4))
+    assert not last.stopped
+    (only,) = stream(unsure, stopping(p, 50.0), utterances[0], key=KEY, speaking=SHORT.replace("chunk_frames", 4))
+    assert (len(only.features), only.stopped) == (1, True)
+
+
+def test_a_row_says_the_same_beside_others(model, endless, utterances):
+    together = generate(model, endless, utterances[:3], key=KEY, speaking=SHORT)
+    (alone,) = generate(model, endless, utterances[1:2], key=KEY, speaking=SHORT)
+    same(together[1], alone)
+
+
+def test_the_seed_decides(unsure, endless, utterances):
+    one, again, other = (
+        generate(unsure, endless, utterances[:1], key=jax.random.key(seed), speaking=SHORT)[0] for seed in (1, 1, 2)
+    )
+    assert (one.features == again.features).all()
+    assert one.features.shape != other.features.shape or abs(one.features - other.features).max() > 1e-3
+
+
+def test_what_cannot_be_said_is_refused(model, p):
+    nothing = np.zeros(0, np.int32)
+    for rows in ([], [nothing]):
+        with pytest.raises(ShapeError, match="symbols: there is nothing to say\nGive at least one symbol"):
+            generate(model, p, rows, key=KEY)
+    with pytest.raises(ShapeError, match="id 10 is none of 10 symbols\nEncode the text with the symbols"):
+        next(stream(model, p, np.asarray([3, 10], np.int32), key=KEY))
+    with pytest.raises(ConfigError, match="speaking: most_frames=0, .*\nUse such as 1000, 0.5 and 32"):
+        Speaking(most_frames=0)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def learned(model, learner, p, batch, keys):
+    """Parameters after a step for each key."""
+    specs, objective = model.specs(), Objective(guided=1.0, last=5.0)
+
+    def step(carried, key):
+        p, state = carried
+
+        def loss(p):
+            context = Context(mode=Mode.TRAIN, key=key)
+            total, (weight, _, said) = spoken_loss(model, p, batch=batch, context=context, objective=objective)
+            return total / weight, said
+
+        gradient, said = jax.grad(loss, has_aux=True)(p)
+        p, state, _ = learner.update(gradient, state, p, specs, jnp.float32(0), Aside(state=said))
+        return (p, state), None
+
+    return jax.lax.scan(step, (p, learner.init(p, specs)), keys)[0][0]
+
+
+@pytest.mark.slow
+def test_a_reduced_model_learns_to_say_eight_utterances_by_itself(unsure, batch, utterances, spoken):
+    model = unsure.replace("decoder.pre_net_dropout.rate", 0.2)
+    learner = Learner(optimizer=AdamW(rate=3e-3, decay=0.0, b2=0.99))
+    keys = jax.random.split(jax.random.key(0), 800)
+    p = learned(model, learner, jax.jit(model.init)(jax.random.key(1)), jax.tree.map(jnp.asarray, batch), keys)
+    speaking = Speaking(most_frames=60, chunk_frames=60)
+    said = generate(model, p, utterances, key=KEY, speaking=speaking)
+    for own, true, symbols in zip(said, spoken, utterances, strict=True):
+        assert own.stopped
+        assert len(own.features) == len(true)
+        assert np.square(own.features - true).mean() < 0.1 * np.square(true).mean()
+        looked = own.weights.argmax(1)
+        assert (np.diff(looked) >= 0).all()
+        assert abs(looked - np.arange(len(true)) // EACH).max() <= 1
+        assert set(looked) >= set(range(len(symbols) - 1))
+    (alone,) = generate(model, p, utterances[:1], key=KEY, speaking=speaking)
+    parts = list(stream(model, p, utterances[0], key=KEY, speaking=speaking.replace("chunk_frames", 5)))
+    joined = np.concatenate([part.features for part in parts])
+    np.testing.assert_allclose(joined, alone.features, atol=1e-4 * abs(alone.features).max())
+    assert [part.stopped for part in parts] == [False] * (len(parts) - 1) + [True]
+    # The control: of other symbols it says something else.
+    for own, other in zip(said, spoken[1:] + spoken[:1], strict=True):
+        frames = min(len(own.features), len(other))
+        assert np.square(own.features[:frames] - other[:frames]).mean() > np.square(other).mean()

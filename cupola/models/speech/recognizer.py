@@ -1,0 +1,30 @@
+"""A model that hears, with all that belongs to it: what files give and what `transcribe` takes."""
+
+import dataclasses
+
+from cupola.core.module import Tree
+from cupola.data.audio.features import WHISPER, LogMel
+from cupola.models.speech.whisper import Whisper
+from cupola.models.speech.whisper_tokens import WhisperTokens
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recognizer:
+    """A Whisper with its weights and tokens.
+
+    Args:
+        name: under which it was asked for.
+        model: what computes.
+        params: its parameters, stacked or cut into layers.
+        tokens: of its texts.
+    """
+
+    name: str
+    model: Whisper
+    params: Tree
+    tokens: WhisperTokens
+
+    @property
+    def front(self) -> LogMel:
+        """What makes frames of sound."""
+        return WHISPER.replace("mel.bins", self.model.mels)

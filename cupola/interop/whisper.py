@@ -25,10 +25,9 @@ from cupola.interop.errors import UnknownModel, WeightsError
 from cupola.interop.huggingface import read_folder
 from cupola.interop.keys import Keys
 from cupola.models.speech.recognizer import Recognizer
-from cupola.models.speech.whisper import Whisper, sinusoids, whisper_of
+from cupola.models.speech.whisper import Whisper, whisper_of
 from cupola.models.speech.whisper_tokens import WhisperTokens
 
-_POSITIONS = "model.encoder.embed_positions.weight"
 _HEAD = "proj_out.weight"
 _TABLE = "model.decoder.embed_tokens.weight"
 _KIND = "WhisperSpec"
@@ -53,6 +52,7 @@ _OTHERS = {
     "encoder.first_bias": "model.encoder.conv1.bias",
     "encoder.second": "model.encoder.conv2.weight",
     "encoder.second_bias": "model.encoder.conv2.bias",
+    "encoder.positions": "model.encoder.embed_positions.weight",
     "encoder.norm.scale": "model.encoder.layer_norm.weight",
     "encoder.norm.offset": "model.encoder.layer_norm.bias",
     "decoder.embedding.table": _TABLE,
@@ -129,14 +129,19 @@ def params_of(model: Whisper, tensors: Mapping[str, np.ndarray]) -> Tree:
     if missing := sorted(due.difference(tensors)):
         remedy = f"{did_you_mean(missing[0], tensors)} The weights and config.json must be of the same Whisper."
         raise WeightsError(f"the tensor {_counted(missing)} is missing", where="weights", remedy=remedy)
-    if left := sorted(set(tensors).difference(due, {_HEAD, _POSITIONS})):
+    if left := sorted(set(tensors).difference(due, {_HEAD})):
         raise WeightsError(
             f"the tensor {_counted(left)} is in no place of the model",
             where="weights",
             remedy="The weights and config.json must be of the same Whisper.",
         )
-    _check_computed(model, tensors)
+    if _HEAD in tensors and not np.array_equal(tensors[_HEAD], tensors[_TABLE]):
+        raise WeightsError("is not the embedding's table", where=_HEAD, remedy="Only tied weights are read.")
     return jax.tree.map(lambda slot: _taken(slot, tensors[slot.name]), slots)
+
+
+_TABLES = ("V D", "T D", "S D")
+"""Dims of what is looked up, not multiplied with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +155,13 @@ class _Slot:
         """Theirs as ours: outputs come first there, and the frames of a convolution last."""
         if value.ndim == 3:
             return value.transpose(2, 1, 0)
-        return value.T if value.ndim == 2 and self.param.dims not in ("V D", "T D") else value
+        return value.T if value.ndim == 2 and self.param.dims not in _TABLES else value
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of their tensor."""
         shape, param = self.param.shape, self.param
-        if param.dims in ("V D", "T D"):
+        if param.dims in _TABLES:
             return shape
         if param.dims in ("T M D", "T D F"):
             return shape[::-1]
@@ -199,19 +204,6 @@ def _taken(slot: _Slot, value: np.ndarray) -> jax.Array:
         raise WeightsError(f"holds {value.dtype.name} numbers", where=slot.name, remedy="Use unquantized weights.")
     turned = slot.turned(value).reshape(slot.param.shape)
     return jnp.asarray(np.ascontiguousarray(turned, dtype=slot.param.dtype))
-
-
-def _check_computed(model: Whisper, tensors: Mapping[str, np.ndarray]) -> None:
-    """Checks tensors that files hold although the model computes them, or has them under another name."""
-    if _POSITIONS in tensors:
-        held, ours = tensors[_POSITIONS], np.asarray(sinusoids(model.encoder.positions, model.width))
-        # To the digits of the format; theirs were rounded from other roundings of the angles.
-        if held.shape != ours.shape or not np.allclose(held.astype(np.float32), ours, atol=1e-2):
-            raise WeightsError(
-                "is not the table of sines and cosines", where=_POSITIONS, remedy="Use a Whisper as it was published."
-            )
-    if _HEAD in tensors and not np.array_equal(tensors[_HEAD], tensors[_TABLE]):
-        raise WeightsError("is not the embedding's table", where=_HEAD, remedy="Only tied weights are read.")
 
 
 def _counted(names: list[str]) -> str:

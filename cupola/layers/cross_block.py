@@ -67,20 +67,24 @@ class CrossBlock(Module):
         Raises:
             ShapeError: neither of the two is given, or both.
         """
-        if (view is None) == (encoded is None):
-            raise ShapeError(
-                "a view and an encoded sequence came together" if view else "there is nothing to attend to",
-                where="cross_block",
-                remedy="Pass encoded=, or view= which holds its memory.",
-            )
-        if view is None:
-            view = CrossView(own=None, memory=self.cross_attention.remember(p["cross_attention"], encoded))
+        held = self._view(p, encoded, view)
         normed = self.attention_norm(p["attention_norm"], x)
-        mixed, said = self.attention(p["attention"], normed, positions=positions, view=view.own)
+        mixed, said = self.attention(p["attention"], normed, positions=positions, view=held.own)
         x = x + mixed
         normed = self.cross_attention_norm(p["cross_attention_norm"], x)
-        x = x + self.cross_attention(p["cross_attention"], normed, view.memory)
+        x = x + self.cross_attention(p["cross_attention"], normed, held.memory)
         normed = self.feed_forward_norm(p["feed_forward_norm"], x)
         fed, also = split_aside(self.feed_forward(p["feed_forward"], normed))
-        after = None if encoded is not None else CrossView(own=said.view, memory=view.memory)
+        after = None if view is None else CrossView(own=said.view, memory=held.memory)
         return x + fed, dataclasses.replace(also.under("feed_forward"), view=after)
+
+    def _view(self, p: Tree, encoded: Float[Array, "B S D"] | None, view: CrossView | None) -> CrossView:
+        if view is not None and encoded is None:
+            return view
+        if view is None and encoded is not None:
+            return CrossView(own=None, memory=self.cross_attention.remember(p["cross_attention"], encoded))
+        raise ShapeError(
+            "there is nothing to attend to" if view is None else "a view and an encoded sequence came together",
+            where="cross_block",
+            remedy="Pass encoded=, or view= which holds its memory.",
+        )

@@ -66,11 +66,13 @@ class Prompts:
         tokens: padded on the right.
         lengths: how many of a row's are no padding.
         starts: where in a row the text's own beginning stands, after what was said earlier.
+        keys: of what is drawn.
     """
 
     tokens: Int[Array, "B P"]
     lengths: Int[Array, " B"]
     starts: Int[Array, " B"]
+    keys: Key[Array, " B"]
 
 
 @record
@@ -107,7 +109,7 @@ class _State(NamedTuple):
 class _Ended(NamedTuple):
     """Texts that have ended: the first ones, whatever comes after."""
 
-    count: Int[Array, " B"]
+    number: Int[Array, " B"]
     texts: Int[Array, "B E L"]
     lengths: Int[Array, "B E"]
     log_probs: Float[Array, "B E"]
@@ -157,7 +159,6 @@ def search(
     suppressed: Bool[Array, " V"],
     suppressed_first: Bool[Array, " V"],
     temperature: Float[Array, ""],
-    key: Key[Array, ""],
 ) -> Found:
     """Returns the best text for each window of sound.
 
@@ -166,7 +167,6 @@ def search(
         prompts: one a window.
         suppressed, suppressed_first: tokens that are not allowed, and not first.
         temperature: divides logits before a token is drawn; without effect on beams.
-        key: of what is drawn.
     """
     batch, width = prompts.tokens.shape
     view = model.empty_view(batch, width + plan.limit, memories)
@@ -184,7 +184,7 @@ def search(
         times=plan.times,
         latest_first=plan.latest_first,
     )
-    choose = _beams if plan.choice is Choice.LIKELIEST else partial(_drawn, temperature=temperature, key=key)
+    choose = _beams if plan.choice is Choice.LIKELIEST else partial(_drawn, temperature=temperature, keys=prompts.keys)
 
     def grown(state: _State, logits: Float[Array, "N V"]) -> _State:
         log_probs = rules(logits, state.texts.reshape(-1, plan.limit), state.length)
@@ -211,7 +211,7 @@ def _begun(plan: Plan, batch: int, views: Any) -> _State:
     alone = jnp.where(jnp.arange(plan.rows) == 0, 0.0, -jnp.inf)
     start = alone if plan.choice is Choice.LIKELIEST else jnp.zeros(plan.rows)
     ended = _Ended(
-        count=jnp.zeros(batch, jnp.int32),
+        number=jnp.zeros(batch, jnp.int32),
         texts=jnp.full((batch, plan.ended, plan.limit), plan.codes.end, jnp.int32),
         lengths=jnp.zeros((batch, plan.ended), jnp.int32),
         log_probs=jnp.full((batch, plan.ended), -jnp.inf),
@@ -226,9 +226,7 @@ def _begun(plan: Plan, batch: int, views: Any) -> _State:
     )
 
 
-def _beams(
-    plan: Plan, state: _State, log_probs: Float[Array, "B W V"], limits: Int[Array, " B"]
-) -> _State:
+def _beams(plan: Plan, state: _State, log_probs: Float[Array, "B W V"], limits: Int[Array, " B"]) -> _State:
     """Lets the likeliest texts go on; those that end among the likeliest `rows` are put aside."""
     batch, rows, vocabulary = log_probs.shape
     # Twice as many candidates as beams: were one of each beam an end, enough would still go on.
@@ -245,7 +243,7 @@ def _beams(
     # Those that go on, the likeliest first.
     order = jnp.argsort(is_end, axis=1, stable=True)[:, :rows]
     parents, texts, total = (_taken(x, order) for x in (parents, texts, total))
-    done = jnp.broadcast_to((state.done[:, 0] | last | (ended.count >= plan.ended))[:, None], state.done.shape)
+    done = jnp.broadcast_to((state.done[:, 0] | last | (ended.number >= plan.ended))[:, None], state.done.shape)
     # Earlier tokens where their parents' were.
     at = (jnp.arange(batch)[:, None] * rows + parents).reshape(-1)
     views = state.views if rows == 1 else jax.tree.map(lambda x: x[at], state.views)
@@ -259,10 +257,12 @@ def _drawn(
     limits: Int[Array, " B"],
     *,
     temperature: Float[Array, ""],
-    key: Key[Array, ""],
+    keys: Key[Array, " B"],
 ) -> _State:
     """Draws each text's next token; those that end are put aside."""
-    tokens = jax.random.categorical(jax.random.fold_in(key, state.length), log_probs / temperature)
+    # A key a window, so that what is drawn does not depend on the windows beside it.
+    now = jax.vmap(jax.random.fold_in, (0, None))(keys, state.length)
+    tokens = jax.vmap(jax.random.categorical)(now, log_probs / temperature)
     tokens = jnp.where(state.done, plan.codes.end, tokens)
     gained = jnp.take_along_axis(log_probs, tokens[..., None], axis=2)[..., 0]
     total = jnp.where(state.done, state.log_probs, state.log_probs + gained)
@@ -281,12 +281,12 @@ def _put_aside(
     which: Bool[Array, "B W"],
 ) -> _Ended:
     """Returns the texts that have ended with those that end now, as long as there is room."""
-    places = ended.count[:, None] + jnp.cumsum(which, axis=1) - 1
+    places = ended.number[:, None] + jnp.cumsum(which, axis=1) - 1
     # A place that is not there is dropped.
     places = jnp.where(which, places, ended.lengths.shape[1])
     rows = jnp.arange(len(places))[:, None]
     return _Ended(
-        count=ended.count + which.sum(axis=1, dtype=jnp.int32),
+        number=ended.number + which.sum(axis=1, dtype=jnp.int32),
         texts=ended.texts.at[rows, places].set(texts, mode="drop"),
         lengths=ended.lengths.at[rows, places].set(lengths, mode="drop"),
         log_probs=ended.log_probs.at[rows, places].set(log_probs, mode="drop"),

@@ -10,6 +10,7 @@ these are.
 import dataclasses
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,7 +38,14 @@ from cupola.models.speech.whisper_tokens import TIME_STEP_SECONDS
 _FRAMES_PER_POSITION = 2
 _SHORT_PROMPT = 8
 """Prompts are padded to this or to all that there is room for, so that two lengths are compiled."""
-_LANGUAGE_TASK_TOKENS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What is asked of the search for one window: the tokens before its text, and where it begins."""
+
+    prompt: list[int]
+    seek: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,9 @@ def transcribe_all(
     ]
     waiting = [recording for recording in recordings if _goes_on(recording)]
     while waiting:
-        _advance(recognizer, waiting[:batch], listening)
+        # A power of two, so that few sizes are compiled and none is padded.
+        together = waiting[: 1 << (min(batch, len(waiting)).bit_length() - 1)]
+        _advance(recognizer, together, listening)
         waiting = [recording for recording in waiting if _goes_on(recording)]
     return [
         Transcript(
@@ -143,20 +153,18 @@ def _advance(recognizer: Recognizer, recordings: Sequence[_Recording], listening
     """Listens to the next window of each recording."""
     model, params = recognizer.model, recognizer.params
     size = model.encoder.positions * _FRAMES_PER_POSITION
-    windows = np.zeros((_rounded_up(len(recordings)), size, model.mels), np.float32)
+    windows = np.zeros((len(recordings), size, model.mels), np.float32)
     for row, recording in enumerate(recordings):
         window = recording.features[recording.seek : recording.seek + size]
         windows[row, : len(window)] = window
     memories = compiled_listen(model)(params, windows)
     _find_languages(recognizer, recordings, memories)
-    prompts = [_prompt(recognizer, recording, listening) for recording in recordings]
-    for recording, text in zip(recordings, _texts(recognizer, memories, prompts, listening), strict=True):
+    asked = [_Asked(_prompt(recognizer, each, listening), each.seek) for each in recordings]
+    for recording, text in zip(recordings, _texts(recognizer, memories, asked, listening), strict=True):
         _take(recognizer, recording, text, min(size, len(recording.features) - recording.seek), listening)
 
 
-def _find_languages(
-    recognizer: Recognizer, recordings: Sequence[_Recording], memories: tuple[Memory, ...]
-) -> None:
+def _find_languages(recognizer: Recognizer, recordings: Sequence[_Recording], memories: tuple[Memory, ...]) -> None:
     if all(recording.language for recording in recordings):
         return
     names = list(recognizer.tokens.languages)
@@ -185,13 +193,13 @@ def _longest(recognizer: Recognizer) -> int:
 
 
 def _texts(
-    recognizer: Recognizer, memories: tuple[Memory, ...], prompts: Sequence[list[int]], listening: Listening
+    recognizer: Recognizer, memories: tuple[Memory, ...], asked: Sequence[_Asked], listening: Listening
 ) -> list[_Text]:
     """Returns the text of each window: the first that is good enough, at rising temperatures."""
-    tried: list[list[_Text]] = [[] for _ in prompts]
-    poor = list(range(len(prompts)))
+    tried: list[list[_Text]] = [[] for _ in asked]
+    poor = list(range(len(asked)))
     for temperature in listening.temperatures:
-        found = _search(recognizer, memories, prompts, poor, temperature, listening)
+        found = _search(recognizer, memories, asked, poor, temperature, listening)
         for row, text in zip(poor, found, strict=True):
             tried[row].append(text)
         poor = [row for row in poor if not listening.is_enough(tried[row][-1])]
@@ -208,35 +216,31 @@ def _texts(
 def _search(
     recognizer: Recognizer,
     memories: tuple[Memory, ...],
-    prompts: Sequence[list[int]],
+    asked: Sequence[_Asked],
     rows: Sequence[int],
     temperature: float,
     listening: Listening,
 ) -> Iterator[_Text]:
     """Yields the text of each of some rows at one temperature."""
     tokens, vocabulary = recognizer.tokens, recognizer.model.vocabulary
-    plan = _plan(recognizer, temperature, listening)
-    padded = [*rows, *[rows[0]] * (_rounded_up(len(rows)) - len(rows))]
-    if padded != list(range(len(memories[0].keys))):
+    # The next power of two, so that few sizes are compiled.
+    padded = [*rows, *[rows[0]] * ((1 << (len(rows) - 1).bit_length()) - len(rows))]
+    if padded != list(range(len(asked))):
         chosen = jnp.asarray(padded)
         memories = jax.tree.map(lambda x: x[chosen], memories)
-    longest = max(len(prompts[row]) for row in padded)
-    width = _SHORT_PROMPT if longest <= _SHORT_PROMPT else _longest(recognizer) + _LANGUAGE_TASK_TOKENS
-    held = np.full((len(padded), width), tokens.codes.end, np.int32)
-    for place, row in enumerate(padded):
-        held[place, : len(prompts[row])] = prompts[row]
-    asked = Prompts(
-        tokens=held,
-        lengths=np.asarray([len(prompts[row]) for row in padded], np.int32),
-        starts=np.asarray([prompts[row].index(tokens.start) for row in padded], np.int32),
-    )
-    suppressed = tokens.suppressed(vocabulary, listening.suppress)
     first = np.zeros(vocabulary, bool)
     first[tokens.blank] = True
-    key = jax.random.key(listening.seed)
-    run: Any = compiled_search(recognizer.model, plan)
+    run: Any = compiled_search(recognizer.model, _plan(recognizer, temperature, listening))
     found: Found = jax.device_get(
-        run(recognizer.params, memories, asked, suppressed, first, jnp.float32(max(temperature, 1e-6)), key)
+        run(
+            recognizer.params,
+            memories,
+            _prompts(recognizer, [asked[row] for row in padded], listening.seed),
+            tokens.suppressed(vocabulary, listening.suppress),
+            first,
+            # Beams do not look at it.
+            jnp.float32(temperature or 1.0),
+        )
     )
     for place in range(len(rows)):
         length = int(found.lengths[place])
@@ -250,6 +254,20 @@ def _search(
             temperature=temperature,
             compression_ratio=_compression_ratio(words.strip()),
         )
+
+
+def _prompts(recognizer: Recognizer, asked: Sequence[_Asked], seed: int) -> Prompts:
+    longest = max(len(each.prompt) for each in asked)
+    width = _SHORT_PROMPT if longest <= _SHORT_PROMPT else _longest(recognizer) + _SHORT_PROMPT
+    held = np.full((len(asked), width), recognizer.tokens.codes.end, np.int32)
+    for row, each in enumerate(asked):
+        held[row, : len(each.prompt)] = each.prompt
+    return Prompts(
+        tokens=jnp.asarray(held),
+        lengths=jnp.asarray([len(each.prompt) for each in asked], jnp.int32),
+        starts=jnp.asarray([each.prompt.index(recognizer.tokens.start) for each in asked], jnp.int32),
+        keys=jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray([each.seek for each in asked])),
+    )
 
 
 def _plan(recognizer: Recognizer, temperature: float, listening: Listening) -> Plan:
@@ -319,8 +337,3 @@ def _parts(tokens: tuple[int, ...], times: int, frames: int) -> tuple[list[tuple
 def _compression_ratio(words: str) -> float:
     data = words.encode()
     return len(data) / len(zlib.compress(data))
-
-
-def _rounded_up(count: int) -> int:
-    """The next power of two, so that few batches are compiled."""
-    return 1 << (count - 1).bit_length()

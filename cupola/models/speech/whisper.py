@@ -11,16 +11,17 @@ import enum
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from cupola.config.value import bound
 from cupola.core.context import Context
 from cupola.core.dtype import FLOAT32, Precision
 from cupola.core.errors import ShapeError
 from cupola.core.module import Module, Tree
-from cupola.core.param import Normal, Param, Role
+from cupola.core.param import Initializer, Normal, Param, Role
 from cupola.kernels.attention import CAUSAL, Mask
 from cupola.kernels.cross_entropy import PLAIN, Objective, linear_cross_entropy
 from cupola.kernels.gated import Activation
@@ -37,6 +38,16 @@ from cupola.layers.repeat import Repeat, unstack
 from cupola.models.decoder import Hidden
 
 _LONGEST_WAVE = 10_000.0
+
+
+class Sinusoids(Initializer):
+    """Sines, then cosines, of wavelengths from 2 pi to 10,000 times that."""
+
+    def draw(self, key: Key[Array, ""], param: Param) -> Array:
+        length, width = param.shape
+        rates = np.exp(-math.log(_LONGEST_WAVE) * np.arange(width // 2) / (width // 2 - 1))
+        angles = np.arange(length)[:, None] * rates[None]
+        return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), param.dtype)
 
 
 class AudioEncoder(Module):
@@ -59,7 +70,13 @@ class AudioEncoder(Module):
     def params(self) -> dict[str, Param]:
         first = Param((3, self.mels, self.width), "T M D", inputs=2)
         second = Param((3, self.width, self.width), "T D F", inputs=2)
-        return {"first": first, "first_bias": bias_of(first), "second": second, "second_bias": bias_of(second)}
+        return {
+            "first": first,
+            "first_bias": bias_of(first),
+            "second": second,
+            "second_bias": bias_of(second),
+            "positions": Param((self.positions, self.width), "S D", init=Sinusoids(), role=Role.INPUT),
+        }
 
     def __call__(self, p: Tree, mels: Float[Array, "B T M"], context: Context = Context()) -> Float[Array, "B S D"]:
         """Returns a state for each two frames.
@@ -76,7 +93,9 @@ class AudioEncoder(Module):
             )
         x = self._convolved(p, "first", mels, stride=1)
         x = self._convolved(p, "second", x, stride=2)
-        x = x + sinusoids(x.shape[1], self.width)[None].astype(x.dtype)
+        # A parameter, for files hold them rounded; but one that is not learned.
+        where = jax.lax.stop_gradient(p["positions"])[: x.shape[1]]
+        x = x + where[None].astype(x.dtype)
         positions = jnp.arange(x.shape[1])[None]
         x, _ = self.stack(p["stack"], x, positions=positions, context=context.at("stack"))
         return self.norm(p["norm"], x)
@@ -314,10 +333,3 @@ def whisper_of(
         decoder=TextDecoder(max_length=max_length, stack=Repeat(layers=decoder_layers, block=writing)),
         precision=precision,
     )
-
-
-def sinusoids(length: int, width: int) -> Float[Array, "T D"]:
-    """Returns the encoder's positions: sines, then cosines, of wavelengths from 2 pi to 10,000 times that."""
-    rates = np.exp(-math.log(_LONGEST_WAVE) * np.arange(width // 2) / (width // 2 - 1))
-    angles = np.arange(length)[:, None] * rates[None]
-    return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), jnp.float32)

@@ -29,7 +29,7 @@ _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 _SYMBOLS = [
     *'"#()*+/:;<=>@[\\]^_`{|}~',
     *"\N{LEFT CORNER BRACKET}\N{RIGHT CORNER BRACKET}\N{LEFT WHITE CORNER BRACKET}\N{RIGHT WHITE CORNER BRACKET}",
-    *"<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }}".split(),
+    *["<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))", "[[", "]]", "{{", "}}"],
     *("\N{EIGHTH NOTE}\N{EIGHTH NOTE}", "\N{EIGHTH NOTE}\N{EIGHTH NOTE}\N{EIGHTH NOTE}"),
 ]
 """Whose tokens are suppressed where they are one token: notes of what is heard, not what is said."""

@@ -22,6 +22,7 @@ from cupola.core.param import Param
 from cupola.data.tokenizer import Tokenizer
 from cupola.interop.ctranslate2 import Variables, read_variables
 from cupola.interop.errors import UnknownModel, WeightsError
+from cupola.interop.fetch import MODELS, find
 from cupola.interop.huggingface import read_folder
 from cupola.interop.keys import Keys
 from cupola.models.speech.recognizer import Recognizer
@@ -63,18 +64,15 @@ _OTHERS = {
 
 
 def open_whisper(source: str | os.PathLike[str], *, precision: Precision = FLOAT32) -> Recognizer:
-    """Returns the Whisper in a folder: with config.json and safetensors, or with CTranslate2's model.bin.
+    """Returns the Whisper of a fetched name, or in a folder with safetensors or CTranslate2's model.bin.
 
     Raises:
-        UnknownModel: there is no such folder, or it holds neither.
+        UnknownModel: there is no such name or folder, or the named model was not fetched.
         WeightsError: weights are missing, truncated, corrupt, or of another model.
         ConfigError: a config of another model, or one that is not supported.
         TokenizerError: no tokenizer.json, or one of another model.
     """
-    path = Path(source)
-    if not path.is_dir():
-        remedy = "Name a folder that holds a Whisper: config.json, tokenizer.json and its weights."
-        raise UnknownModel(f"there is no folder {os.fspath(source)!r}", where="weights", remedy=remedy)
+    path = _folder(os.fspath(source))
     converted = path / "model.bin"
     tensors: Mapping[str, Any]
     if converted.is_file() and not any(path.glob("*.safetensors")):
@@ -85,7 +83,22 @@ def open_whisper(source: str | os.PathLike[str], *, precision: Precision = FLOAT
         model, tensors = model_of_config(folder.config, precision=precision), folder.tensors
     tokens = WhisperTokens(Tokenizer.load(path / "tokenizer.json", end="<|endoftext|>"))
     tokens.tokenizer.check_vocabulary(model.vocabulary)
+    # A fetched model's folder has its name.
     return Recognizer(name=path.resolve().name, model=model, params=params_of(model, tensors), tokens=tokens)
+
+
+def _folder(source: str) -> Path:
+    if Path(source).is_dir():
+        return Path(source)
+    if source in MODELS and not MODELS[source].file.endswith(".gguf"):
+        if (file := find(source)) is not None:
+            return file.parent
+        raise UnknownModel(f"{source} was not fetched yet", where="weights", remedy=f"Type: cupola fetch {source}")
+    raise UnknownModel(
+        f"there is no folder {source!r}",
+        where="weights",
+        remedy="Type: cupola fetch whisper-base. Or name a folder that holds a Whisper and its tokenizer.json.",
+    )
 
 
 def model_of_config(config: Mapping[str, Any], *, precision: Precision = FLOAT32) -> Whisper:

@@ -1,34 +1,12 @@
-"""Parameters in the forms that a server multiplies fastest with.
+"""Parameters of a decoder in the forms that a server multiplies fastest with.
 
-Not here: the forms (`kernels/matmul/form.py`), quantized files (`interop/`).
-Invariant: what is not a matrix stays as it is; the matrices are those of the model, rounded to the dtype
-in which the precision policy multiplies, and quantized ones the numbers of their files. Of what is packed
-or turned a row's result is the same bits whatever other rows come with it.
+Not here: which form a matrix gets (`layers/forms.py`).
 """
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
-
-from cupola.core.module import Module, Tree
-from cupola.core.param import Param, Role
-from cupola.kernels.matmul import Grouped, Packed, Turned, group_of, is_for, pack_groups
-from cupola.layers.linear import JOINED
-from cupola.layers.repeat import unstacked
+from cupola.core.module import Tree
+from cupola.kernels.matmul import is_for
+from cupola.layers.forms import formed, packed_head
 from cupola.models.decoder import Decoder
-
-_turn = jax.jit(Turned.turn, static_argnums=(1, 2))
-"""Made once: what it compiles for one layer serves the others."""
-
-_pack = jax.jit(Packed.pack, static_argnums=1)
-_pack_groups = jax.jit(pack_groups)
-
-
-@jax.jit
-def _pack_joined(matrices: list[Array]) -> Packed:
-    return Packed.pack(jnp.concatenate([x.reshape(x.shape[0], -1).astype(jnp.bfloat16) for x in matrices], axis=1))
 
 
 def for_serving(model: Decoder, params: Tree, *, join: bool = True) -> Tree:
@@ -37,41 +15,9 @@ def for_serving(model: Decoder, params: Tree, *, join: bool = True) -> Tree:
     Args:
         join: whether packed matrices that multiply the same activations become one, which adapters cannot stand beside.
     """
-    formed = _formed(model, unstacked(model, params), join)
+    made = formed(model, params, join=join)
     if is_for(model.precision):
         # The head's matrix is the largest that a step reads; tokens can be looked up in the packed one too.
         name = "embedding" if model.head is None else "head"
-        formed[name] = {**formed[name], "table": _pack(formed[name]["table"].T, 1)}
-    return formed
-
-
-def _formed(module: Module, p: Any, join: bool) -> Tree:
-    if isinstance(p, tuple):  # The layers of a Repeat.
-        return tuple(_formed(module, layer, join) for layer in p)
-    formed = {}
-    beside = [p[name] for name in module.beside]
-    if join and beside and is_for(module.precision) and all(isinstance(held, Array) for held in beside):
-        formed[JOINED] = _pack_joined(beside)
-        p = {name: held for name, held in p.items() if name not in module.beside}
-    for name, held in p.items():
-        own = module.params().get(name)
-        if own is not None:
-            formed[name] = _leaf(own, held, module)
-            continue
-        child = getattr(module, name)
-        if isinstance(child, tuple):
-            formed[name] = tuple(_formed(c, q, join) for c, q in zip(child, held, strict=True))
-        else:
-            formed[name] = _formed(child, held, join)
-    return formed
-
-
-def _leaf(param: Param, held: Any, module: Module) -> Any:
-    if isinstance(held, Grouped) and is_for(module.precision) and group_of(held) is not None:
-        return _pack_groups(held)
-    if not isinstance(held, Array) or not param.is_matrix:
-        return held
-    dtype = module.precision.compute
-    if param.role is Role.HIDDEN:
-        return _pack(held, param.inputs) if is_for(module.precision) else _turn(held, dtype, param.inputs)
-    return held.astype(dtype)
+        made[name] = {**made[name], "table": packed_head(made[name]["table"])}
+    return made

@@ -4,6 +4,8 @@ import dataclasses
 
 from cupola.core.module import Tree
 from cupola.data.audio.features import WHISPER, LogMel
+from cupola.kernels.matmul import is_for
+from cupola.layers.forms import formed, packed_head
 from cupola.models.speech.whisper import Whisper
 from cupola.models.speech.whisper_tokens import WhisperTokens
 
@@ -23,6 +25,14 @@ class Recognizer:
     model: Whisper
     params: Tree
     tokens: WhisperTokens
+
+    def ready(self) -> "Recognizer":
+        """Returns it with its matrices in the forms that are multiplied fastest; it can no longer be trained."""
+        params = formed(self.model, self.params)
+        decoder = dict(params["decoder"])
+        if is_for(self.model.precision):
+            decoder["embedding"] = {"table": packed_head(decoder["embedding"]["table"])}
+        return dataclasses.replace(self, params=params | {"decoder": decoder})
 
     @property
     def front(self) -> LogMel:

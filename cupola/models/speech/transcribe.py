@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from cupola.core.errors import AudioError
 from cupola.data.audio.clip import Clip
 from cupola.layers.cross_attention import Memory
 from cupola.models.speech.listening import Listening
@@ -80,14 +79,41 @@ class _Recording:
     forgotten: int = 0
     segments: list[Segment] = dataclasses.field(default_factory=list)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is another window."""
+        return self.seek < len(self.features)
+
+    def transcript(self, listening: Listening) -> Transcript:
+        """Returns what was found so far."""
+        return Transcript(
+            language=self.language or "en",
+            language_prob=self.language_prob,
+            segments=tuple(self.segments),
+            duration_seconds=self.seconds,
+            task=listening.task,
+        )
+
 
 def transcribe(recognizer: Recognizer, clip: Clip, listening: Listening = Listening()) -> Transcript:
     """Returns what is said in a recording; arguments and errors as of `transcribe_all`."""
     return transcribe_all(recognizer, [clip], listening)[0]
 
 
+def follow(recognizer: Recognizer, clip: Clip, listening: Listening = Listening()) -> Iterator[Transcript]:
+    """Yields what is said in a recording up to the end of each window, the last time all of it.
+
+    Arguments and errors are those of `transcribe_all`.
+    """
+    listening.check_for(recognizer)
+    recording = _begun(recognizer, clip, listening)
+    while recording.goes_on:
+        _advance(recognizer, [recording], listening)
+        yield recording.transcript(listening)
+
+
 def transcribe_all(
-    recognizer: Recognizer, clips: Sequence[Clip], listening: Listening = Listening(), *, batch: int = 8
+    recognizer: Recognizer, clips: Sequence[Clip], listening: Listening = Listening(), *, batch: int = 4
 ) -> list[Transcript]:
     """Returns what is said in each of some recordings.
 
@@ -98,38 +124,22 @@ def transcribe_all(
         batch: windows of different recordings that are listened to at once.
 
     Raises:
-        AudioError: a recording holds nothing but silence; its number is named where there are several.
+        AudioError: a recording holds nothing but silence.
         ConfigError: a language that the model does not know, or a task that it has not learned.
     """
     listening.check_for(recognizer)
-    recordings = [
-        _begun(recognizer, clip, listening, f"recording {i}" if len(clips) > 1 else "") for i, clip in enumerate(clips)
-    ]
-    waiting = [recording for recording in recordings if _goes_on(recording)]
+    recordings = [_begun(recognizer, clip, listening) for clip in clips]
+    waiting = list(recordings)
     while waiting:
         # A power of two, so that few sizes are compiled and none is padded.
         together = waiting[: 1 << (min(batch, len(waiting)).bit_length() - 1)]
         _advance(recognizer, together, listening)
-        waiting = [recording for recording in waiting if _goes_on(recording)]
-    return [
-        Transcript(
-            language=recording.language or "en",
-            language_prob=recording.language_prob,
-            segments=tuple(recording.segments),
-            duration_seconds=recording.seconds,
-            task=listening.task,
-        )
-        for recording in recordings
-    ]
+        waiting = [recording for recording in waiting if recording.goes_on]
+    return [recording.transcript(listening) for recording in recordings]
 
 
-def _begun(recognizer: Recognizer, clip: Clip, listening: Listening, where: str) -> _Recording:
-    if clip.is_silent:
-        raise AudioError(
-            f"{clip.seconds:.1f} s of silence: its peak is {clip.peak:.1g}",
-            where=where,
-            remedy="Check the microphone and the channel.",
-        )
+def _begun(recognizer: Recognizer, clip: Clip, listening: Listening) -> _Recording:
+    clip.check_sound()
     front = recognizer.front
     heard = clip.at_rate(front.rate_hz)
     frames = max(1, len(heard.samples) // front.stft.hop)
@@ -143,10 +153,6 @@ def _begun(recognizer: Recognizer, clip: Clip, listening: Listening, where: str)
         language_prob=1.0,
         said=recognizer.tokens.tokenizer.encode(f" {hint}").tolist() if hint else [],
     )
-
-
-def _goes_on(recording: _Recording) -> bool:
-    return recording.seek < len(recording.features)
 
 
 def _advance(recognizer: Recognizer, recordings: Sequence[_Recording], listening: Listening) -> None:
@@ -302,6 +308,7 @@ def _take(recognizer: Recognizer, recording: _Recording, text: _Text, frames: in
             Segment(
                 start=round(begin + start * TIME_STEP_SECONDS, 3),
                 end=round(begin + end * TIME_STEP_SECONDS, 3),
+                window=round(begin, 3),
                 text=words,
                 tokens=tokens,
                 average_log_prob=text.average_log_prob,

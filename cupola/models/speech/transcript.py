@@ -7,8 +7,6 @@ import dataclasses
 import enum
 import json
 
-from cupola.config.suggest import did_you_mean
-from cupola.core.errors import ConfigError
 from cupola.models.speech.whisper_tokens import Task
 
 
@@ -19,6 +17,7 @@ class Segment:
     Args:
         start: seconds from the beginning of the recording.
         end: likewise.
+        window: likewise where the window begins in which it was found.
         text: what is said in it; mostly it begins with a space.
         tokens: of the text, its times among them.
         average_log_prob: of the tokens of its window, in nats.
@@ -29,6 +28,7 @@ class Segment:
 
     start: float
     end: float
+    window: float
     text: str
     tokens: tuple[int, ...]
     average_log_prob: float
@@ -70,18 +70,6 @@ class Format(enum.Enum):
     VTT = "vtt"
     JSON = "json"
     """All that is known."""
-
-    @classmethod
-    def of(cls, name: str) -> "Format":
-        """Returns the format of a name.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        known = {each.value: each for each in cls}
-        if name not in known:
-            raise ConfigError(f"{name!r} is no format", where="format", remedy=did_you_mean(name, known))
-        return known[name]
 
     def write(self, transcript: Transcript) -> str:
         """Returns a transcript in this format, with a line break at its end."""

@@ -1,70 +1,23 @@
-"""A small Whisper with random weights, and tokens like Whisper's."""
+import sys
+from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
-import tokenizers
-from tokenizers import AddedToken
 
-from cupola.core.dtype import FLOAT32
-from cupola.data.audio.clip import Clip
-from cupola.data.tokenizer import Tokenizer
-from cupola.models.speech.recognizer import Recognizer
-from cupola.models.speech.whisper import whisper_of
-from cupola.models.speech.whisper_tokens import WhisperTokens
+sys.path.insert(0, str(Path(__file__).parent))  # others that test hearing import small_whisper.py too
 
-POSITIONS = 20
-"""Of the encoder: windows of 0.4 seconds."""
-
-SPECIAL = [
-    "<|endoftext|>",
-    "<|startoftranscript|>",
-    "<|en|>",
-    "<|de|>",
-    "<|translate|>",
-    "<|transcribe|>",
-    "<|startofprev|>",
-    "<|nospeech|>",
-    "<|notimestamps|>",
-]
+import small_whisper
 
 
 @pytest.fixture(scope="session")
-def whisper_tokens(tmp_path_factory) -> WhisperTokens:
-    trained = Tokenizer.train(["the furnace melts iron and pours it " * 3, "(a bell) - 'tis a gate"], vocabulary=270)
-    trained.save(path := tmp_path_factory.mktemp("tokens") / "tokenizer.json")
-    inner = tokenizers.Tokenizer.from_file(str(path))
-    inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
-    return WhisperTokens(Tokenizer(inner, end="<|endoftext|>"))
+def whisper_tokens(tmp_path_factory):
+    return small_whisper.make_tokens(tmp_path_factory.mktemp("tokens"))
 
 
 @pytest.fixture(scope="session")
-def recognizer(whisper_tokens) -> Recognizer:
-    model = whisper_of(
-        width=16,
-        encoder_layers=1,
-        decoder_layers=2,
-        heads=2,
-        vocabulary=whisper_tokens.codes.times + POSITIONS + 1,
-        mels=8,
-        positions=POSITIONS,
-        max_length=32,
-        precision=FLOAT32,
-    )
-    # Wide logits and sound that matters: random models are otherwise near-ties everywhere.
-    params = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, model.init(jax.random.key(3)))
-    return Recognizer(name="small", model=model, params=params, tokens=whisper_tokens)
+def recognizer(whisper_tokens):
+    return small_whisper.make_recognizer(whisper_tokens)
 
 
 @pytest.fixture(scope="session")
-def clips() -> list[Clip]:
-    """Three recordings of unlike sound and length."""
-    drawn = np.random.default_rng(0)
-    lengths, pitches = (0.33, 0.9, 0.2), (200.0, 700.0, 1500.0)
-
-    def one(seconds: float, pitch: float) -> Clip:
-        times = np.arange(int(16_000 * seconds)) / 16_000
-        sound = np.sin(2 * np.pi * pitch * times * (1 + times)) + 0.1 * drawn.standard_normal(len(times))
-        return Clip((0.3 * sound).astype(np.float32), 16_000)
-
-    return [one(*each) for each in zip(lengths, pitches, strict=True)]
+def clips():
+    return small_whisper.make_clips()

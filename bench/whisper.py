@@ -122,6 +122,9 @@ def work(kind: str, weights: str, folder: Path) -> None:
     recognizer = open_whisper(weights, precision=PRECISIONS[kind]).ready()
     listening = Listening(language="en")
 
+    def short() -> None:
+        transcribe(recognizer, Clip(np.load(folder / "000.npy"), RATE_HZ), listening)
+
     def transcribing(case: Path) -> Callable[[], None]:
         clips = [Clip(np.load(folder / name), RATE_HZ) for name in json.loads(case.read_text())]
 
@@ -132,7 +135,11 @@ def work(kind: str, weights: str, folder: Path) -> None:
         return run
 
     cases = {case.stem: transcribing(case) for case in sorted(folder.glob("*.json"))}
-    harness.serve(cases, warm=cases[SHORT])
+    # Of both lengths of prompts: the second and later windows of a long recording have a long one.
+    transcribe(
+        recognizer, Clip(np.load(folder / "000.npy"), RATE_HZ), listening.replace("prompt", "one two three four")
+    )
+    harness.serve(cases, warm=short)
 
 
 def report(sides: Sequence[harness.Worker], folder: Path, said: Sequence[str], seconds: float) -> int:

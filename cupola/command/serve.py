@@ -105,13 +105,13 @@ def serve(
         ready: list[Served] = []
         sources = [find(each, precision=products, weights=weights) for each in models or ()]
         hearing = [open_whisper(each, precision=products).ready() for each in hear or ()]
-        _check_distinct([each.name for each in (*sources, *hearing)])
+        _check_distinct([each.name for each in sources] + [each.name for each in hearing])
         for found in sources:
             engine = engines.enter_context(contextlib.closing(start(found, options_of(**chosen), guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
         if access is not None:
-            for each in (*ready, *hearing):
-                say(f"{each.name} is model:{_joining().object_id(each.name)} in the permission graph")
+            for name in [*(each.name for each in ready), *(each.name for each in hearing)]:
+                say(f"{name} is model:{_joining().object_id(name)} in the permission graph")
         app = make_app(
             ready,
             guard=guard,

@@ -4,8 +4,8 @@ Not here: the search (`search.py`), the recordings (`transcribe.py`).
 Source: Radford et al., arXiv 2212.04356, section 4.5, and the defaults of OpenAI's command.
 """
 
+import dataclasses
 import enum
-from typing import Protocol
 
 from cupola.config.value import Value
 from cupola.core.errors import ConfigError
@@ -21,24 +21,25 @@ class Earlier(enum.Enum):
     HIDDEN = "hidden"
 
 
-class Judged(Protocol):
-    """What is known of a window's text."""
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What was found in one window.
 
-    @property
-    def average_log_prob(self) -> float:
-        """Of its tokens, in nats."""
+    Args:
+        tokens: of the text, its times among them.
+        words: of the text.
+        average_log_prob: of the tokens, in nats.
+        no_speech: the probability that nothing is said.
+        temperature: with which it was found.
+        compression_ratio: bytes of the words for each byte of them compressed.
+    """
 
-    @property
-    def no_speech(self) -> float:
-        """The probability that nothing is said."""
-
-    @property
-    def temperature(self) -> float:
-        """With which it was found."""
-
-    @property
-    def compression_ratio(self) -> float:
-        """Its bytes for each byte of it compressed."""
+    tokens: tuple[int, ...]
+    words: str
+    average_log_prob: float
+    no_speech: float
+    temperature: float
+    compression_ratio: float
 
 
 class Listening(Value):
@@ -113,26 +114,26 @@ class Listening(Value):
                 remedy = f"Use tokens from 0 to {recognizer.model.vocabulary - 1}."
                 raise ConfigError(f"there is no token {token}", where="suppress", remedy=remedy)
 
-    def repeats(self, text: Judged) -> bool:
+    def repeats(self, text: Heard) -> bool:
         """Returns whether a text repeats itself."""
         return self.repeats_above is not None and text.compression_ratio > self.repeats_above
 
-    def is_unlikely(self, text: Judged) -> bool:
+    def is_unlikely(self, text: Heard) -> bool:
         """Returns whether a text is too unlikely."""
         return self.unlikely_below is not None and text.average_log_prob < self.unlikely_below
 
-    def is_silence(self, text: Judged) -> bool:
+    def is_silence(self, text: Heard) -> bool:
         """Returns whether nothing is said in a text's window."""
         if self.silent_above is None or text.no_speech <= self.silent_above:
             return False
         return self.unlikely_below is None or text.average_log_prob <= self.unlikely_below
 
-    def is_enough(self, text: Judged) -> bool:
+    def is_enough(self, text: Heard) -> bool:
         """Returns whether no other temperature is tried."""
         if self.unlikely_below is not None and self.is_silence(text):
             return True
         return not self.repeats(text) and not self.is_unlikely(text)
 
-    def remembers(self, text: Judged) -> bool:
+    def remembers(self, text: Heard) -> bool:
         """Returns whether later windows are shown a text; what was drawn at a high temperature is often wrong."""
         return self.earlier is Earlier.SHOWN and text.temperature <= 0.5

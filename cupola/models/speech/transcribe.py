@@ -20,7 +20,7 @@ from jaxtyping import Float32
 
 from cupola.data.audio.clip import Clip
 from cupola.layers.cross_attention import Memory
-from cupola.models.speech.listening import Listening
+from cupola.models.speech.listening import Heard, Listening
 from cupola.models.speech.recognizer import Recognizer
 from cupola.models.speech.search import (
     Choice,
@@ -45,18 +45,6 @@ class _Asked:
 
     prompt: list[int]
     seek: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Text:
-    """What was found in one window."""
-
-    tokens: tuple[int, ...]
-    words: str
-    average_log_prob: float
-    no_speech: float
-    temperature: float
-    compression_ratio: float
 
 
 @dataclasses.dataclass(eq=False)
@@ -200,9 +188,9 @@ def _longest(recognizer: Recognizer) -> int:
 
 def _texts(
     recognizer: Recognizer, memories: tuple[Memory, ...], asked: Sequence[_Asked], listening: Listening
-) -> list[_Text]:
+) -> list[Heard]:
     """Returns the text of each window: the first that is good enough, at rising temperatures."""
-    tried: list[list[_Text]] = [[] for _ in asked]
+    tried: list[list[Heard]] = [[] for _ in asked]
     poor = list(range(len(asked)))
     for temperature in listening.temperatures:
         found = _search(recognizer, memories, asked, poor, temperature, listening)
@@ -226,7 +214,7 @@ def _search(
     rows: Sequence[int],
     temperature: float,
     listening: Listening,
-) -> Iterator[_Text]:
+) -> Iterator[Heard]:
     """Yields the text of each of some rows at one temperature."""
     tokens, vocabulary = recognizer.tokens, recognizer.model.vocabulary
     # The next power of two, so that few sizes are compiled.
@@ -252,7 +240,7 @@ def _search(
         length = int(found.lengths[place])
         ids = tuple(found.tokens[place, :length].tolist())
         words = tokens.text(ids)
-        yield _Text(
+        yield Heard(
             tokens=ids,
             words=words,
             average_log_prob=float(found.log_probs[place]) / (length + 1),
@@ -291,13 +279,13 @@ def _plan(recognizer: Recognizer, temperature: float, listening: Listening) -> P
     )
 
 
-def _take(recognizer: Recognizer, recording: _Recording, text: _Text, frames: int, listening: Listening) -> None:
+def _take(recognizer: Recognizer, recording: _Recording, text: Heard, frames: int, listening: Listening) -> None:
     """Adds the segments of a window to a recording, and moves on to where the next one begins."""
     if listening.is_silence(text):
         recording.seek += frames
         return
     begin = recording.seek * recognizer.front.frame_seconds
-    parts, moved = _parts(text.tokens, recognizer.tokens.codes.times, frames)
+    parts, moved = cut_at_times(text.tokens, recognizer.tokens.codes.times, frames)
     recording.seek += moved
     for start, end, tokens in parts:
         words = recognizer.tokens.text(tokens)
@@ -321,8 +309,10 @@ def _take(recognizer: Recognizer, recording: _Recording, text: _Text, frames: in
         recording.forgotten = len(recording.said)
 
 
-def _parts(tokens: tuple[int, ...], times: int, frames: int) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
-    """Cuts a window's text at its pairs of times.
+def cut_at_times(
+    tokens: tuple[int, ...], times: int, frames: int
+) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
+    """Returns the parts of a window's text, cut at its pairs of times.
 
     Returns:
         start and end of each part, in steps of time, with its tokens; and how many frames are done with: all, or

@@ -37,7 +37,8 @@ def allowed_log_probs(
     hidden = suppressed[None] | (suppressed_first[None] & (length == 0))
     logits = jnp.where(hidden, -jnp.inf, logits.astype(jnp.float32))
     if times is Times.NONE:
-        return jax.nn.log_softmax(logits)
+        is_time = jnp.arange(logits.shape[1])[None] >= codes.times
+        return jax.nn.log_softmax(jnp.where(is_time, -jnp.inf, logits))
     logits = jnp.where(_out_of_turn(texts, length, logits.shape[1], codes, latest_first), -jnp.inf, logits)
     log_probs = jax.nn.log_softmax(logits)
     # Where all times together are likelier than any one word, a time comes next.

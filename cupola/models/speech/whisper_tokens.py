@@ -81,8 +81,9 @@ class WhisperTokens:
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         named = tokenizer.special_names
-        self.languages = {found[1]: i for name, i in named.items() if (found := _LANGUAGE.fullmatch(name))}
         self.start = self._find("<|startoftranscript|>")
+        found = ((_LANGUAGE.fullmatch(name), i) for name, i in named.items() if i > self.start)
+        self.languages = {match[1]: i for match, i in found if match is not None}
         self.previous = self._find("<|startofprev|>")
         self.no_times = self._find("<|notimestamps|>")
         self._tasks = {task: self._find(f"<|{task.value}|>") for task in Task}

@@ -32,7 +32,9 @@ SPECIAL = [
 
 def make_tokens(folder: Path) -> WhisperTokens:
     """Returns a trained tokenizer with the special tokens; the folder then holds its tokenizer.json."""
-    trained = Tokenizer.train(["the furnace melts iron and pours it " * 3, "(a bell) - 'tis a gate"], vocabulary=270)
+    # Signs after a space are tokens of their own, as in Whisper's vocabulary: else a space would be suppressed.
+    signs = "a bell - 'tis \N{QUARTER NOTE} \N{EIGHTH NOTE} \N{BEAMED EIGHTH NOTES} - 'tis \N{MUSIC SHARP SIGN} "
+    trained = Tokenizer.train(["the furnace melts iron and pours it " * 3, signs * 9], vocabulary=290)
     trained.save(path := folder / "tokenizer.json")
     inner = tokenizers.Tokenizer.from_file(str(path))
     inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
@@ -53,7 +55,7 @@ def make_recognizer(tokens: WhisperTokens) -> Recognizer:
         precision=FLOAT32,
     )
     # Wide logits and sound that matters: random models are otherwise near-ties everywhere.
-    params = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, model.init(jax.random.key(3)))
+    params = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, model.init(jax.random.key(2)))
     return Recognizer(name="small", model=model, params=params, tokens=tokens)
 
 

@@ -21,7 +21,9 @@ def plain(logits, text, times):
     logits = np.where(SUPPRESSED, -np.inf, np.asarray(logits, np.float64))
     if not text:
         logits[FIRST] = -np.inf
-    if times is Times.SEGMENTS:
+    if times is Times.NONE:
+        logits[CODES.times :] = -np.inf
+    else:
         last = len(text) >= 1 and text[-1] >= CODES.times
         before = len(text) < 2 or text[-2] >= CODES.times
         if last:

@@ -62,7 +62,7 @@ def read_form(body: bytes, content_type: str) -> Form:
     # The first boundary stands at the beginning, without the line break that belongs to the others.
     between = b"\r\n--" + boundary.encode(errors="replace")
     first, *parts = (b"\r\n" + body).split(between, _PARTS + 2)
-    if len(parts) < 2 or first.strip() or not parts[-1].startswith(b"--"):
+    if len(parts) < 2 or first.strip() or not parts[-1].startswith(b"--") or len(parts) > _PARTS + 1:
         problem = f"has more than {_PARTS} parts" if len(parts) > _PARTS + 1 else "is no whole form"
         raise InvalidRequest(f"the body {problem}", remedy="Send multipart/form-data, as curl -F writes it.")
     form = Form({}, {})

@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 from cupola.data.audio.clip import Clip
 from cupola.data.audio.files import write
 
-for folder in ("models/speech", "interop"):
-    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
+sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "speech"))
 
 import converted
 import small_whisper

@@ -82,15 +82,8 @@ def serve(
         raise ConfigError("there is nothing to serve", where="MODELS", remedy="Type such as: cupola serve smollm2")
     address = Address(host=host, port=port, exposure=let_in)
     address.check_guard(guard := _guard(keys, access, let_in))
-    chosen: dict[str, Any] = {
-        "running": running,
-        "length": length,
-        "memory": memory,
-        "cache": cache,
-        "speculate": speculate,
-        "adapters": adapters,
-        "adapter_rank": adapter_rank,
-    }
+    chosen: dict[str, Any] = {"running": running, "length": length, "memory": memory, "cache": cache}
+    chosen |= {"speculate": speculate, "adapters": adapters, "adapter_rank": adapter_rank}
     if replicas > 1:
         _refuse_behind_router(allow_origin, hear)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}
@@ -101,24 +94,16 @@ def serve(
     begin()
     products = precision_of(precision)
     guesses = None if draft is None else find(draft, precision=products)
+    sources = [find(each, precision=products, weights=weights) for each in models or ()]
+    hearing = [open_whisper(each, precision=products).ready() for each in hear or ()]
+    _check_names([*(each.name for each in sources), *(each.name for each in hearing)], access)
     with contextlib.ExitStack() as engines:
-        ready: list[Served] = []
-        sources = [find(each, precision=products, weights=weights) for each in models or ()]
-        hearing = [open_whisper(each, precision=products).ready() for each in hear or ()]
-        _check_distinct([each.name for each in sources] + [each.name for each in hearing])
+        ready = []
         for found in sources:
             engine = engines.enter_context(contextlib.closing(start(found, options_of(**chosen), guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
-        if access is not None:
-            for name in [*(each.name for each in ready), *(each.name for each in hearing)]:
-                say(f"{name} is model:{_joining().object_id(name)} in the permission graph")
-        app = make_app(
-            ready,
-            guard=guard,
-            hosts=address.hosts,
-            allow_origins=allow_origin or (),
-            endpoints=routes(hearing) if hearing else (),
-        )
+        sites, ears = allow_origin or (), routes(hearing) if hearing else ()
+        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=sites, endpoints=ears)
         _say_where(address)
         serve_app(app, address)
 
@@ -174,10 +159,12 @@ def _joining() -> ModuleType:
         ) from None
 
 
-def _check_distinct(names: list[str]) -> None:
-    """Checks that no two models have one name."""
+def _check_names(names: list[str], access: str | None) -> None:
+    """Checks that no two models have one name, and says what they are called in the permission graph."""
     if len(set(names)) < len(names):
         raise ConfigError(f"two models are called {', '.join(names)}", where="serve", remedy="Rename a folder or file.")
+    for name in names if access is not None else ():
+        say(f"{name} is model:{_joining().object_id(name)} in the permission graph")
 
 
 def served(found: Pretrained, engine: Generator, limits: Limits) -> Served:

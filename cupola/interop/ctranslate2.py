@@ -54,7 +54,7 @@ class Variables(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         raw = self.raw(name)
-        if raw.dtype != np.int8:
+        if raw.dtype != np.int8 or not raw.ndim:
             return raw
         scales = self.raw(name + _SCALE)
         return raw.astype(np.float32) / scales.reshape(-1, *[1] * (raw.ndim - 1)).astype(np.float32)

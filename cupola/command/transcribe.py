@@ -18,7 +18,7 @@ from cupola.models.speech.transcript import Format
 from cupola.models.speech.whisper_tokens import Task, Times
 from cupola.observe import log
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of any format, rate and length.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILES", help="Recordings of any format, rate and length.")]
 Weights = Annotated[str, typer.Option(help="A fetched name, or the folder of a Whisper.")]
 
 

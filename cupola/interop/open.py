@@ -82,6 +82,8 @@ def open_model(source: str | os.PathLike[str], *, weights: Weights = Weights.DEN
         return _from_folder(path, weights, precision)
     if path.is_file():
         return _from_gguf(path, path.stem, weights, precision)
+    if named is not None and not named.file.endswith(".gguf"):
+        raise UnknownModel(f"{text} hears and does not write", where="model", remedy="Type: cupola transcribe FILE")
     if named is not None and (file := find(text)) is not None:
         opened = _from_gguf(file, text, weights, precision)
         return dataclasses.replace(opened, licence=named.licence)

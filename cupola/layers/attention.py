@@ -8,18 +8,17 @@ Source: Vaswani et al. 2017; Ainslie et al. 2023 (our heads, key_heads = their H
 import enum
 from typing import Any, ClassVar
 
-import jax
 from jaxtyping import Array, Float, Int
 
 from cupola.config.value import bound
 from cupola.core.context import Aside
 from cupola.core.errors import ConfigError
 from cupola.core.module import Module, Tree
-from cupola.core.param import Constant, FanIn, Initializer, Param, Role
+from cupola.core.param import FanIn, Initializer, Param
 from cupola.kernels.attention import CAUSAL, Mask, attend
 from cupola.kernels.matmul import dot
 from cupola.layers.kv import Growing, View
-from cupola.layers.linear import maps
+from cupola.layers.linear import bias_of, biased, maps
 from cupola.layers.norm import RMSNorm
 from cupola.layers.position import Rope
 
@@ -29,6 +28,8 @@ class Bias(enum.Enum):
 
     NONE = ()
     INPUTS = ("query", "key", "value")
+    NO_KEY = ("query", "value", "output")
+    """A key's bias adds the same to all scores of a query, which changes no distribution."""
     ALL = ("query", "key", "value", "output")
 
 
@@ -100,7 +101,7 @@ class Attention(Module):
             "value": Param(key, "D K C"),
             "output": back,
         }
-        return weights | {f"{name}_bias": _bias_of(weights[name]) for name in self.bias.value}
+        return weights | {f"{name}_bias": bias_of(weights[name]) for name in self.bias.value}
 
     def __call__(
         self,
@@ -119,7 +120,7 @@ class Attention(Module):
             view: keys and values of earlier calls; None means that there are none.
         """
         inputs = zip(self.beside, maps(x, p, self.beside_params(), self.precision), strict=True)
-        query, key, value = (self._biased(p, name, out) for name, out in inputs)
+        query, key, value = (biased(p, name, out) for name, out in inputs)
         if self.query_norm is not None:
             query = self.query_norm(p["query_norm"], query)
         if self.key_norm is not None:
@@ -132,13 +133,7 @@ class Attention(Module):
         else:
             mixed, view = view.attend(query, key, value, positions=positions, mask=self.mask, **how)
         out = dot(mixed, p["output"], self.precision, contract=2)
-        return self._biased(p, "output", out), Aside(view=view)
-
-    def _biased(self, p: Tree, name: str, out: Float[Array, "..."]) -> Float[Array, "..."]:
-        if name not in self.bias.value:
-            return out
-        bias = p[f"{name}_bias"].astype(out.dtype)
-        return out + jax.lax.broadcast_in_dim(bias, out.shape, tuple(range(out.ndim - bias.ndim, out.ndim)))
+        return biased(p, "output", out), Aside(view=view)
 
     def empty_view(self, batch: int, capacity: int) -> Growing:
         """Returns a view for `capacity` tokens a row that holds nothing yet."""
@@ -148,9 +143,3 @@ class Attention(Module):
         """Returns the FLOPs of its projections and of the scores and mixtures that the mask shows."""
         seen = self.mask.count(length)
         return super().flops(batch, length) + 4 * batch * seen * self.heads * self.head_size
-
-
-def _bias_of(weight: Param) -> Param:
-    """Returns the vector, one a head where there are heads, that is added to a product with the weight."""
-    shape, dims = weight.shape[weight.inputs :], weight.dims.split()[weight.inputs :]
-    return Param(shape, " ".join(dims), init=Constant(), role=Role.SCALAR, stacked=len(shape) - 1)

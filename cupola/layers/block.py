@@ -13,7 +13,7 @@ from cupola.core.module import Module, Tree
 from cupola.layers.attention import Attention
 from cupola.layers.dropout import Dropout
 from cupola.layers.kv import Growing, View
-from cupola.layers.norm import RMSNorm
+from cupola.layers.norm import Norm, RMSNorm
 
 
 class Block(Module):
@@ -30,10 +30,10 @@ class Block(Module):
 
     attention: Attention
     feed_forward: Module
-    attention_norm: RMSNorm = RMSNorm()
-    feed_forward_norm: RMSNorm = RMSNorm()
-    attention_post_norm: RMSNorm | None = None
-    feed_forward_post_norm: RMSNorm | None = None
+    attention_norm: Norm = RMSNorm()
+    feed_forward_norm: Norm = RMSNorm()
+    attention_post_norm: Norm | None = None
+    feed_forward_post_norm: Norm | None = None
     dropout: Dropout | None = None
 
     def __call__(

@@ -34,6 +34,20 @@ def maps(x: Float[Array, "... D"], p: Tree, specs: dict[str, Param], precision: 
     ]
 
 
+def biased(p: Tree, name: str, out: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns a projection with its bias added, where it has one."""
+    if f"{name}_bias" not in p:
+        return out
+    bias = p[f"{name}_bias"].astype(out.dtype)
+    return out + jax.lax.broadcast_in_dim(bias, out.shape, tuple(range(out.ndim - bias.ndim, out.ndim)))
+
+
+def bias_of(weight: Param) -> Param:
+    """Returns the vector, one a head where there are heads, that is added to a product with the weight."""
+    shape, dims = weight.shape[weight.inputs :], weight.dims.split()[weight.inputs :]
+    return Param(shape, " ".join(dims), init=Constant(), role=Role.SCALAR, stacked=len(shape) - 1)
+
+
 class Linear(Module):
     """x . weight + bias.
 

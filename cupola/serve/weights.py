@@ -1,47 +1,15 @@
-"""Parameters in the forms that a server multiplies fastest with.
+"""Parameters of a decoder in the forms that a server multiplies fastest with.
 
-Not here: the forms (`kernels/matmul/form.py`), quantized files (`interop/`).
-Invariant: what is not a matrix stays as it is; the matrices are those of the model, rounded to the dtype
-in which the precision policy multiplies, and quantized ones the numbers of their files. Of what is packed
-or turned a row's result is the same bits whatever other rows come with it.
+Not here: which form a matrix gets (`layers/forms.py`).
 """
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array
 
-from cupola.core.dtype import Precision
-from cupola.core.module import Module, Tree
-from cupola.core.param import Param, Role
-from cupola.kernels.matmul import (
-    Activations,
-    Grouped,
-    Packed,
-    PackedGroups,
-    Turned,
-    group_of,
-    is_for,
-    joined,
-    pack_groups,
-)
-from cupola.kernels.matmul.form import dense
-from cupola.layers.linear import JOINED
-from cupola.layers.repeat import unstacked
+from cupola.core.module import Tree
+from cupola.kernels.matmul import Grouped, Packed, PackedGroups
+from cupola.layers.forms import formed, formed_head
 from cupola.models.decoder import Decoder
 from cupola.serve.shapes import LEAST_ROWS
-
-_turn = jax.jit(Turned.turn, static_argnums=(1, 2))
-"""Made once: what it compiles for one layer serves the others."""
-
-_pack = jax.jit(Packed.pack, static_argnums=1)
-_pack_groups = jax.jit(pack_groups, static_argnums=1)
-
-
-@jax.jit
-def _pack_joined(matrices: list[Array]) -> Packed:
-    return Packed.pack(jnp.concatenate([x.reshape(x.shape[0], -1).astype(jnp.bfloat16) for x in matrices], axis=1))
 
 
 def for_serving(model: Decoder, params: Tree, *, join: bool = True) -> Tree:
@@ -50,13 +18,14 @@ def for_serving(model: Decoder, params: Tree, *, join: bool = True) -> Tree:
     Args:
         join: whether packed matrices that multiply the same activations become one, which adapters cannot stand beside.
     """
-    formed = _formed(model, unstacked(model, params), join)
+    made = formed(model, params, join=join)
     output = "embedding" if model.head is None else "head"
     for name in {"embedding", output}:
-        table = formed[name]["table"]
+        table = made[name]["table"]
+        # The head's matrix is the largest that a step reads.
         if name == output or isinstance(table, Grouped):
-            formed[name] = {**formed[name], "table": _table(table, model.precision)}
-    return formed
+            made[name] = {**made[name], "table": formed_head(table, model.precision)}
+    return made
 
 
 def least_rows(params: Tree) -> int:
@@ -67,52 +36,3 @@ def least_rows(params: Tree) -> int:
     """
     forms = jax.tree.leaves(params | {"embedding": None}, is_leaf=lambda x: isinstance(x, Packed | PackedGroups))
     return 1 if all(isinstance(held, Packed | PackedGroups) or held.ndim < 2 for held in forms) else LEAST_ROWS
-
-
-def _formed(module: Module, p: Any, join: bool) -> Tree:
-    if isinstance(p, tuple):  # The layers of a Repeat.
-        return tuple(_formed(module, layer, join) for layer in p)
-    formed: dict[str, Any] = {}
-    beside = [p[name] for name in module.beside]
-    one = _joined(beside) if join and beside and is_for(module.precision) else None
-    if one is not None:
-        formed[JOINED] = one
-        p = {name: held for name, held in p.items() if name not in module.beside}
-    for name, held in p.items():
-        own = module.params().get(name)
-        if own is not None:
-            formed[name] = _leaf(own, held, module)
-            continue
-        child = getattr(module, name)
-        if isinstance(child, tuple):
-            formed[name] = tuple(_formed(c, q, join) for c, q in zip(child, held, strict=True))
-        else:
-            formed[name] = _formed(child, held, join)
-    return formed
-
-
-def _joined(beside: list[Any]) -> Packed | PackedGroups | None:
-    """Returns one matrix for some that multiply the same activations; None where their forms are not alike."""
-    if all(isinstance(held, Array) for held in beside):
-        return _pack_joined(beside)
-    whole = joined(beside) if all(isinstance(held, Grouped) for held in beside) else None
-    return None if whole is None or group_of(whole) is None else _pack_groups(whole, Activations.AS_GIVEN)
-
-
-def _table(table: Any, precision: Precision) -> Any:
-    """Returns the head's matrix, the largest that a step reads; tokens can be looked up in its packed forms too."""
-    if isinstance(table, PackedGroups):
-        return table
-    matrix = dense(table) if isinstance(table, Grouped) else table.T
-    return _pack(matrix, 1) if is_for(precision) else matrix.T
-
-
-def _leaf(param: Param, held: Any, module: Module) -> Any:
-    if isinstance(held, Grouped) and is_for(module.precision) and group_of(held) is not None:
-        return _pack_groups(held, Activations.AS_GIVEN)
-    if not isinstance(held, Array) or not param.is_matrix:
-        return held
-    dtype = module.precision.compute
-    if param.role is Role.HIDDEN:
-        return _pack(held, param.inputs) if is_for(module.precision) else _turn(held, dtype, param.inputs)
-    return held.astype(dtype)

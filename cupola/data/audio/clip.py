@@ -64,6 +64,18 @@ class Clip:
         """Whether nothing rises above the last bits of 16."""
         return self.peak < _SILENT
 
+    def check_sound(self) -> None:
+        """Checks that it is not silent.
+
+        Raises:
+            AudioError: it is.
+        """
+        if self.is_silent:
+            raise AudioError(
+                f"{self.seconds:.1f} s of silence: its peak is {self.peak:.1g}",
+                remedy="Leave it out, or check the microphone and the channel.",
+            )
+
     def at_rate(self, rate_hz: int) -> "Clip":
         """Returns the same sound at another rate, band-limited to the lower of the two.
 
@@ -87,7 +99,7 @@ class Clip:
         Raises:
             AudioError: it is silent.
         """
-        self._refuse_silence()
+        self.check_sound()
         return self._scaled(peak / self.peak)
 
     def at_loudness(self, loudness_lufs: float = -23.0, *, peak: float = 1.0) -> "Clip":
@@ -96,7 +108,7 @@ class Clip:
         Raises:
             AudioError: it is silent.
         """
-        self._refuse_silence()
+        self.check_sound()
         gain = 10 ** ((loudness_lufs - self.loudness_lufs()) / 20)
         return self._scaled(min(gain, peak / self.peak))
 
@@ -106,7 +118,7 @@ class Clip:
         Raises:
             AudioError: it is silent.
         """
-        self._refuse_silence()
+        self.check_sound()
         powers = np.square(_weighted(self.samples.astype(np.float64), self.rate_hz))
         size = min(round(_BLOCK_SECONDS * self.rate_hz), len(powers))
         blocks = _frame_means(powers, size, max(1, round(_BLOCK_STEP_SECONDS * self.rate_hz)))
@@ -125,7 +137,7 @@ class Clip:
         Raises:
             AudioError: it is silent.
         """
-        self._refuse_silence()
+        self.check_sound()
         if below_db <= 0 or keep_seconds < 0:
             raise ConfigError(
                 f"below_db={below_db}, keep_seconds={keep_seconds}", where="trimmed", remedy="Use 45 and 0.05."
@@ -140,13 +152,6 @@ class Clip:
 
     def _scaled(self, gain: float) -> "Clip":
         return Clip(self.samples * np.float32(gain), self.rate_hz)
-
-    def _refuse_silence(self) -> None:
-        if self.is_silent:
-            raise AudioError(
-                f"{self.seconds:.1f} s of silence: its peak is {self.peak:.1g}",
-                remedy="Leave it out, or check the microphone and the channel.",
-            )
 
 
 def _positive(rate_hz: int) -> int:

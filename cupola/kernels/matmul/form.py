@@ -72,7 +72,9 @@ class Grouped:
         flat = index.reshape(-1)
         offsets = None if self.offsets is None else self.offsets[flat]
         shape = (self.codes.shape[-1] * 8 // self.bits, len(flat))
-        found = dataclasses.replace(self, codes=self.codes[flat], scales=self.scales[flat], offsets=offsets, shape=shape)
+        found = dataclasses.replace(
+            self, codes=self.codes[flat], scales=self.scales[flat], offsets=offsets, shape=shape
+        )
         return _rows(found).reshape(*index.shape, -1)
 
 

@@ -119,13 +119,18 @@ class Call:
         """The request id, unique, as the answer's x-request-id says it."""
         return self.http.scope["state"]["request_id"]
 
+    @property
+    def media_type(self) -> str:
+        """What the body is, by its own account; "" where it does not say."""
+        return self.http.headers.get("content-type", "").split(";")[0].strip().lower()
+
     def parse(self, kind: type[Record], refused: dict[str, str] | None = None) -> Record:
         """Returns the body as a record; `refused` gives the reason for fields that cannot be honoured.
 
         Raises:
             InvalidRequest: the body is something else.
         """
-        sent = self.http.headers.get("content-type", "").split(";")[0].strip().lower()
+        sent = self.media_type
         if sent != "application/json":
             raise WrongMediaType(
                 f"the body is {sent[:100] or 'of no declared type'}",
@@ -235,7 +240,7 @@ class Guarded:
             self._check_share(call.caller)
             if call.http.method == "POST":
                 call.body = await _body(call.http, receive, self.service.limits)
-                if len(call.body) > _LARGE_BYTES:
+                if len(call.body) > _LARGE_BYTES and not call.media_type.startswith("multipart/"):
                     call.value = await asyncio.to_thread(parse_json, call.body)
         except CupolaError as error:
             await error_response(as_request_error(error))(call.http.scope, receive, send)

@@ -54,6 +54,7 @@ SAID = {
     "in the U.K. The rest": "in the U K. The rest",
     "it must NOT": "it must NOT",
     "Henry VIII, Chapter IV": "Henry the eighth, Chapter four",
+    "on the Internet, an IVR": "on the Internet, an I V R",
     "World War II": "World War two",
     "Elizabeth I love, the class I took": "Elizabeth I love, the class I took",
     "John V. Lindsay": "John V Lindsay",

@@ -1,4 +1,4 @@
-"""A reduced Tacotron 2, and utterances that it can learn: each symbol is a pattern of three frames."""
+"""A reduced Tacotron 2, and utterances that it can learn: each symbol is a pattern of three frames; a small Whisper."""
 
 import sys
 from pathlib import Path
@@ -15,6 +15,9 @@ from cupola.models.speech.encoder import Encoder
 from cupola.models.speech.tacotron import PostNet, Tacotron2
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "layers"))  # torch_peer.py
+sys.path.insert(0, str(Path(__file__).parent))  # others that test hearing import small_whisper.py too
+
+import small_whisper
 
 VOCABULARY, BINS, EACH = 10, 8, 3
 
@@ -69,3 +72,18 @@ def batch(utterances, spoken):
         features=np.stack([np.pad(own, ((0, longest * EACH - len(own)), (0, 0))) for own in spoken]),
         feature_lengths=np.asarray(list(map(len, spoken)), np.int32),
     )
+
+
+@pytest.fixture(scope="session")
+def whisper_tokens(tmp_path_factory):
+    return small_whisper.make_tokens(tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="session")
+def recognizer(whisper_tokens):
+    return small_whisper.make_recognizer(whisper_tokens)
+
+
+@pytest.fixture(scope="session")
+def clips():
+    return small_whisper.make_clips()

@@ -1,0 +1,170 @@
+"""POST /v1/audio/transcriptions and /v1/audio/translations: recordings to text.
+
+Not here: the form (`form.py`, `audio_body.py`), how speech is heard (`models/speech`).
+Invariant: each recognizer listens to one window at a time, of whichever call; between windows a call
+that was left or took too long ends.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from cupola.config.suggest import did_you_mean
+from cupola.core.errors import AudioError
+from cupola.data.audio.clip import Clip
+from cupola.data.audio.files import decode
+from cupola.models.speech.recognizer import Recognizer
+from cupola.models.speech.transcribe import follow
+from cupola.models.speech.transcript import Format, Transcript
+from cupola.models.speech.whisper_tokens import Task
+from cupola.serve.errors import Busy, InvalidRequest, NotFound
+from cupola.serve.http.audio_body import AudioBody, Reply, read_audio_body
+from cupola.serve.http.call import Call, Endpoint
+from cupola.serve.http.errors import ModelNotFound, TimedOut
+from cupola.serve.http.form import read_form
+from cupola.serve.http.guard import Action
+
+_WAITING = 64
+"""Recordings that wait for one recognizer; more are refused."""
+_LONGEST_SECONDS = 4 * 3600.0
+_PLAIN = "text/plain; charset=utf-8"
+_MEDIA = {Reply.TEXT: _PLAIN, Reply.SRT: _PLAIN, Reply.VTT: "text/vtt; charset=utf-8"}
+
+
+def routes(recognizers: Iterable[Recognizer]) -> list[Endpoint]:
+    """Returns the rows of the table of routes for some recognizers: give them to `make_app` as `endpoints`."""
+    handlers = _Handlers(recognizers)
+    return [
+        Endpoint("POST", "/v1/audio/transcriptions", handlers.transcribe),
+        Endpoint("POST", "/v1/audio/translations", handlers.translate),
+    ]
+
+
+class _Listener:
+    """A recognizer and those who wait for it."""
+
+    def __init__(self, recognizer: Recognizer):
+        self.recognizer = recognizer
+        self.turn, self.waiting = asyncio.Lock(), 0
+
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        if self.waiting >= _WAITING:
+            raise Busy(
+                f"{_WAITING} recordings are being listened to", remedy="Send it again later.", retry_after_seconds=10
+            )
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+
+class _Handlers:
+    """Answers the calls."""
+
+    def __init__(self, recognizers: Iterable[Recognizer]):
+        self._listeners = {f"model:{each.name}": _Listener(each) for each in recognizers}
+
+    async def transcribe(self, call: Call) -> Response:
+        """Gives the words of a recording."""
+        return await self._answer(call, Task.TRANSCRIBE)
+
+    async def translate(self, call: Call) -> Response:
+        """Gives the words of a recording in English."""
+        return await self._answer(call, Task.TRANSLATE)
+
+    async def _answer(self, call: Call, task: Task) -> Response:
+        form = await asyncio.to_thread(read_form, call.body, call.http.headers.get("content-type", ""))
+        body = read_audio_body(form, task)
+        listener = await self._listener(call, body.model)
+        seconds = call.service.limits.request_seconds
+        try:
+            async with asyncio.timeout(seconds), listener.place():
+                clip = await asyncio.to_thread(_clip, body)
+                transcript = await _heard(listener, clip, body)
+        except TimeoutError:
+            raise TimedOut(
+                f"the text was not found within {seconds:g} seconds", remedy="Send a shorter recording."
+            ) from None
+        return _response(transcript, body.reply)
+
+    async def _listener(self, call: Call, name: str) -> _Listener:
+        """The recognizer of a name, if the caller may use it; a name it may not see is as one that does not exist."""
+        visible = await call.service.guard.visible(call.caller, self._listeners)
+        object = f"model:{name}"
+        if object in visible:
+            with contextlib.suppress(NotFound):
+                await call.service.guard.check(call.caller, Action.GENERATE, object)
+                return self._listeners[object]
+        names = [each.removeprefix("model:") for each in visible if each != object]
+        raise ModelNotFound(
+            f"there is no model {name[:200]!r} that hears", where="model", remedy=did_you_mean(name[:200], names)
+        )
+
+
+def _clip(body: AudioBody) -> Clip:
+    try:
+        clip = decode(body.file.data, raw_g722=body.file.name.lower().endswith(".g722"))
+        clip.check_sound()
+    except AudioError as error:
+        raise error.under("file") from None
+    if clip.seconds > _LONGEST_SECONDS:
+        raise InvalidRequest(
+            f"the recording lasts {clip.seconds / 3600:.1f} hours",
+            where="file",
+            remedy=f"Send at most {_LONGEST_SECONDS / 3600:g} hours at once.",
+        )
+    return clip
+
+
+async def _heard(listener: _Listener, clip: Clip, body: AudioBody) -> Transcript:
+    windows = follow(listener.recognizer, clip, body.listening)
+    transcript = None
+    while True:
+        async with listener.turn:
+            # Shielded, so that nobody else's window begins while this one is still listened to.
+            work = asyncio.ensure_future(asyncio.to_thread(next, windows, None))
+            try:
+                found = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
+        if found is None:
+            break
+        transcript = found
+    if transcript is None:
+        raise RuntimeError("a recording has no window")
+    return transcript
+
+
+def _response(transcript: Transcript, reply: Reply) -> Response:
+    match reply:
+        case Reply.TEXT:
+            return Response(f"{transcript.text}\n", media_type=_PLAIN)
+        case Reply.SRT | Reply.VTT:
+            return Response(Format(reply.value).write(transcript), media_type=_MEDIA[reply])
+    seconds = transcript.duration_seconds
+    told: dict[str, Any] = {"text": transcript.text, "usage": {"type": "duration", "seconds": round(seconds)}}
+    if reply is Reply.VERBOSE_JSON:
+        told |= {"task": transcript.task.value, "language": transcript.language, "duration": seconds}
+        told["segments"] = [
+            {
+                "id": number,
+                "seek": round(100 * each.window),
+                "start": each.start,
+                "end": each.end,
+                "text": each.text,
+                "tokens": each.tokens,
+                "temperature": each.temperature,
+                "avg_logprob": each.average_log_prob,
+                "compression_ratio": each.compression_ratio,
+                "no_speech_prob": each.no_speech,
+            }
+            for number, each in enumerate(transcript.segments)
+        ]
+    return Response(orjson.dumps(told), media_type="application/json")

@@ -1,6 +1,5 @@
 """Matrix products at the sizes of real models, with a weight in each form that is multiplied."""
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -64,10 +63,10 @@ def _dots(weights: int, dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
     return normal(0, (M, K)), tuple(normal(1 + i, (K, F)) for i in range(weights)), products_in(dtype), 1
 
 
-def _dots_handed_on(weights: int, dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
-    # Activations in the dtype of the products, as a policy has them whose outputs are in it.
+def _dots_of_bf16(weights: int, dtype: str, M: int, K: int, F: int) -> tuple[Any, ...]:
+    # Activations that other products have handed on in it.
     x, matrices, precision, contract = _dots(weights, dtype, M, K, F)
-    return x.astype(dtype), matrices, dataclasses.replace(precision, output=precision.compute), contract
+    return x.astype(jnp.bfloat16), matrices, precision, contract
 
 
 FORMS: tuple[Callable[..., Weight], ...] = (_turned, _int8, *(partial(_grouped, bits) for bits in (4, 8)))
@@ -77,7 +76,7 @@ EXPERTS = tuple({"M": m, "E": 8, "K": 512, "F": 1024} for m in (8, 64, 512))
 EXAMPLES = (
     Example(DOT, partial(_dot, _dense), SERVED, TRAINED, (0, 1)),
     *(Example(DOTS, partial(_dots, weights), SERVED, STEPS, (0, 1)) for weights in (1, 2, 3)),
-    *(Example(DOTS, partial(_dots_handed_on, weights), (), STEPS, (0, 1)) for weights in (1, 2, 3)),
+    *(Example(DOTS, partial(_dots_of_bf16, weights), (), STEPS, (0, 1)) for weights in (1, 2, 3)),
     *(Example(DOT, partial(_dot, form), SERVED) for form in FORMS),
     *(Example(DOT, partial(_dot, form), SERVED, tuned=False) for form in PACKED),
     Example(DOT_EXPERTS, _dot_experts, EXPERTS, ({"M": 2048, "E": 8, "K": 512, "F": 1024},), (0, 1)),

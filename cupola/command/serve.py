@@ -78,15 +78,13 @@ def serve(
     cupola serve smollm2 --access access.db
     cupola serve --hear whisper-base
     """
-    if not models and not hear:
-        raise ConfigError("there is nothing to serve", where="MODELS", remedy="Type such as: cupola serve smollm2")
+    _check_some(models, hear)
     address = Address(host=host, port=port, exposure=let_in)
     address.check_guard(guard := _guard(keys, access, let_in))
     chosen: dict[str, Any] = {"running": running, "length": length, "memory": memory, "cache": cache}
     chosen |= {"speculate": speculate, "adapters": adapters, "adapter_rank": adapter_rank}
-    # What cannot be is said before a model is read.
     options = options_of(**chosen)
-    address.listen().close()
+    address.listen().close()  # What cannot be is said before a model is read.
     if replicas > 1:
         _refuse_behind_router(allow_origin, hear)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}
@@ -97,16 +95,16 @@ def serve(
     begin()
     products = precision_of(precision)
     guesses = None if draft is None else find(draft, precision=products)
-    sources = [find(each, precision=products, weights=weights) for each in models or ()]
+    speaking = [find(each, precision=products, weights=weights) for each in models or ()]
     hearing = [open_whisper(each, precision=products).ready() for each in hear or ()]
-    _check_names([*(each.name for each in sources), *(each.name for each in hearing)], access)
+    _check_names([each.name for each in (*speaking, *hearing)], access)
     with contextlib.ExitStack() as engines:
         ready = []
-        for found in sources:
+        for found in speaking:
             engine = engines.enter_context(contextlib.closing(start(found, options, guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
-        sites, ears = allow_origin or (), routes(hearing) if hearing else ()
-        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=sites, endpoints=ears)
+        ears = routes(hearing) if hearing else ()
+        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=allow_origin or (), endpoints=ears)
         _say_where(address)
         serve_app(app, address)
 
@@ -160,6 +158,11 @@ def _joining() -> ModuleType:
             where="--access",
             remedy=f"Type: {sys.executable} -m pip install 'cupola[serve,access]'",
         ) from None
+
+
+def _check_some(models: list[str] | None, hear: list[str] | None) -> None:
+    if not models and not hear:
+        raise ConfigError("there is nothing to serve", where="MODELS", remedy="Type such as: cupola serve smollm2")
 
 
 def _check_names(names: list[str], access: str | None) -> None:

@@ -97,7 +97,7 @@ def serve(
     guesses = None if draft is None else find(draft, precision=products)
     speaking = [find(each, precision=products, weights=weights) for each in models or ()]
     hearing = [open_whisper(each, precision=products).ready() for each in hear or ()]
-    _check_names([each.name for each in (*speaking, *hearing)], access)
+    _check_names([*(each.name for each in speaking), *(each.name for each in hearing)], access)
     with contextlib.ExitStack() as engines:
         ready = []
         for found in speaking:

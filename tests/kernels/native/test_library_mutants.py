@@ -41,11 +41,18 @@ MUTANTS = {
     "linear_cross_entropy: the next target": (
         "cross_entropy/cpu.cc", "slope.where[column + j] - row;", "slope.where[column + j] - row + 1;", "typical",
     ),
-    "dot_experts: the first matrix for all": ("matmul/cpu.cc", "(e * blocks + b)", "b", "packed, odd sizes"),
+    "dot_experts: the first matrix for all": ("matmul/cpu.cc", "weights(task, e * blocks + b,", "weights(task, b,", "packed, odd sizes"),
     "dot: bf16 where float32 was asked": ("matmul/cpu.cc", "rounded ? widen(narrow(wide)) : wide", "widen(narrow(wide))", "packed, odd sizes"),
     "dot: the first group's sum for all": (
         "matmul/groups.h", "-task.zero * task.rows.sums[r * groups + g]", "-task.zero * task.rows.sums[r * groups]",
         "packed groups of 4 bits",
+    ),
+    "dot: codes without their offset": (
+        "matmul/unpack.h", "return add_product(code, scale[part], offset[part]);", "return product(code, scale[part]);",
+        "codes of 4 bits beside activations",
+    ),
+    "dot: the first group's scale for all, of tiles": (
+        "matmul/unpack.h", "group(task, g * kColumns);", "group(task, 0);", "codes of 8 bits beside activations, one row",
     ),
     "look_up: one place is left out": ("embedding/cpu.cc", "each = 1; each < count", "each = 2; each < count", "the same token everywhere"),
     "paged_attend: the window is one more": ("paged/cpu.cc", "own - p.window + 1 - first", "own - p.window - first", "typical"),
@@ -61,7 +68,7 @@ MUTANTS = {
         "paged/wide.h", "multiply_add(load(to), spread(shrink[r]), sum[r][v])", "load(to) + sum[r][v]", "many queries",
     ),
     "paged_attend: the end of a head is left out": ("paged/wide.h", "c < p.width; c += kChain", "c < 0; c += kChain", "typical"),
-    "paged_attend: tiles of two parts": ("paged/cpu.cc", "Tiles<1, 2>, Tiles<3, 3>", "Tiles<1, 2>, Tiles<2, 3>", "typical"),
+    "paged_attend: tiles of two parts": ("paged/cpu.cc", "sizeof(bfloat16) ? 1 : 3>", "sizeof(bfloat16) ? 1 : 2>", "typical"),
     "paged_attend: tiles that are not rescaled": (
         "paged/tiles.h", "multiply_add(load(line + c), spread(shrink[r]), load(mixed + r * padded + c))",
         "load(line + c) + load(mixed + r * padded + c)", "many queries",

@@ -128,8 +128,8 @@ Q, NORM = "model.layers.1.self_attn.q_proj.weight", "model.norm.weight"
         (lambda w: w | {NORM: w[NORM][:, None]}, rf"{NORM}: has the shape \[16, 1\], but .* \[16\]"),
         (lambda w: w | {Q: w[Q].astype(np.int8)}, f"{Q}: holds int8 numbers\nUse unquantized weights."),
         (
-            lambda w: w | {"lm_head.weight": stored(w["lm_head.weight"].T)},
-            "lm_head.weight: is kept as Grouped, which only matrices may be",
+            lambda w: w | {NORM: stored(w["lm_head.weight"].T)},
+            f"{NORM}: is kept as Grouped, which only matrices may be",
         ),
     ],
 )

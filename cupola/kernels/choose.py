@@ -155,7 +155,8 @@ class Operation:
         reasons = {i.name: tuple(i.refuses(*args, **kwargs)) for i in asked_for}
         able = candidates(i for i in asked_for if not reasons[i.name])
         by_size = asked is None and not _BY_LIST.value
-        nearest = measured.nearest(self.name, measured.call_of(args, kwargs)) if by_size else None
+        names = [i.name for i in able]
+        nearest = measured.nearest(self.name, measured.call_of(args, kwargs), names) if by_size else None
         seconds = nearest.seconds if nearest else {}
         verdicts = tuple(Verdict(i, reasons[i.name], seconds.get(i.name)) for i in asked_for)
         return Choice(_fastest(able, seconds), verdicts, nearest)
@@ -174,8 +175,7 @@ def candidates(able: Iterable[Implementation]) -> list[Implementation]:
 
 
 def _fastest(able: list[Implementation], seconds: Mapping[str, float]) -> Implementation | None:
-    if not able or not all(i.name in seconds for i in able):
-        # Measured not at all, or where the processor had other levels.
+    if not able or not seconds:
         return able[0] if able else None
     best = min(able, key=lambda i: seconds[i.name])
     compiled = next((i for i in able if i.name == XLA), best)

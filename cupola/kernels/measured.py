@@ -1,4 +1,4 @@
-"""What implementations of operations take, as it was measured: a table in the package, and one of this machine's own.
+"""What implementations of operations take, as it was measured: tables in the package, and one of this machine's own.
 
 Not here: measuring (`tune.py`), choosing (`choose.py`).
 Invariant: read once in a process, so that the same call finds the same row, whenever it is traced.
@@ -19,7 +19,8 @@ import numpy as np
 from cupola.core.dtype import Precision
 from cupola.kernels.native.build import CannotBuild, own_folder
 
-COMMITTED = Path(__file__).parent / "measured.json"
+COMMITTED = Path(__file__).parent / "machines"
+"""A table for each machine that was measured."""
 FILE = "measured.json"
 INDICES = ("int32", "int64", "uint32", "bool")
 """Dtypes of what says where: tables, targets, segments. What takes the time is in the other arrays."""
@@ -73,15 +74,23 @@ def call_of(args: Iterable[Any], kwargs: Mapping[str, Any] | None = None) -> Cal
     return Call(" ".join(words), tuple(shapes))
 
 
-def nearest(operation: str, call: Call) -> Row | None:
-    """Returns the measurement of the same kind whose shapes are nearest, of this machine's own if it has any."""
-    return _nearest(operation, jax.default_backend(), call)
+def nearest(operation: str, call: Call, names: Iterable[str]) -> Row | None:
+    """Returns the measurement of the same kind whose shapes are nearest, of this machine's own if it has any.
+
+    Args:
+        names: implementations, all of which it has to compare: so of machines, those with this one's instructions.
+    """
+    return _nearest(operation, jax.default_backend(), call, frozenset(names))
 
 
 @functools.lru_cache(maxsize=4096)
-def _nearest(operation: str, device: str, call: Call) -> Row | None:
+def _nearest(operation: str, device: str, call: Call, names: frozenset[str]) -> Row | None:
     for rows in (own(), committed()):
-        alike = [r for r in rows if (r.operation, r.device, r.call.kind) == (operation, device, call.kind)]
+        alike = [
+            r
+            for r in rows
+            if (r.operation, r.device, r.call.kind) == (operation, device, call.kind) and names <= r.seconds.keys()
+        ]
         if alike:
             return min(alike, key=lambda row: distance(row.call.shapes, call.shapes))
     return None
@@ -104,8 +113,8 @@ def _factor(a: int, b: int) -> float:
 
 @functools.cache
 def committed() -> tuple[Row, ...]:
-    """Returns the table that comes with the package."""
-    return read(COMMITTED)
+    """Returns the tables that come with the package."""
+    return tuple(row for path in sorted(COMMITTED.glob("*.json")) for row in read(path))
 
 
 @functools.cache

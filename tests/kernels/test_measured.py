@@ -101,11 +101,19 @@ def test_this_machines_own_results_come_first(tables):
 
 def test_the_choice_says_what_it_was_made_by(tables):
     tables([row((1, 8), cpu_fast=1.0, xla=3.0)])
-    choice = OPERATION.weigh(None, jnp.zeros((0, 8)))
-    assert choice.chosen.name == "cpu/slow"  # the highest level that can, which was not measured here
+    choice = OPERATION.weigh(None, jnp.zeros((2, 8)))
+    assert choice.chosen.name == "cpu/fast"
     assert choice.nearest.call.shapes == ((1, 8),)
-    assert [v.reasons for v in choice.verdicts] == [("no rows",), (), (), ()]
     assert [v.seconds for v in choice.verdicts] == [1.0, None, 3.0, None]
+
+
+def test_only_measurements_of_what_this_processor_has_decide(tables):
+    tables([row((1, 8), cpu_fast=1.0, xla=3.0)])
+    choice = OPERATION.weigh(None, jnp.zeros((0, 8)))  # at which the highest level refuses
+    assert (choice.chosen.name, choice.nearest) == ("cpu/slow", None)
+    assert [v.reasons for v in choice.verdicts] == [("no rows",), (), (), ()]
+    tables([row((1, 8), cpu_fast=1.0, xla=3.0), row((500, 8), cpu_slow=3.0, xla=1.0)])
+    assert (chosen(0, 8), chosen(1, 8)) == ("xla", "cpu/fast")  # each by the machine that had it
 
 
 def test_a_call_is_its_dtypes_forms_products_and_shapes():
@@ -150,13 +158,15 @@ def test_a_damaged_table_is_ignored_and_told(tmp_path, content, caplog):
     assert "Type: cupola kernels tune" in caplog.text
 
 
-def test_the_committed_table_is_whole():
-    rows = measured.read(measured.COMMITTED)
-    assert len({(r.operation, r.device, r.call) for r in rows}) == len(rows)
+@pytest.mark.parametrize("path", sorted(measured.COMMITTED.iterdir()), ids=lambda path: path.stem)
+def test_a_committed_table_is_whole(path):
+    rows = measured.read(path)
+    assert len({(r.operation, r.device, r.call) for r in rows}) == len(rows) > 100
     assert all(len(r.seconds) > 1 and min(r.seconds.values()) > 0 for r in rows)
-    assert json.loads(measured.COMMITTED.read_text())["machine"]
+    assert all(row in measured.committed() for row in rows)
+    assert json.loads(path.read_text())["machine"]
 
 
 def test_nothing_is_near_what_was_never_measured(tables):
     tables()
-    assert nearest("double", Call("float32", ((1, 8),))) is None
+    assert nearest("double", Call("float32", ((1, 8),)), ["xla"]) is None

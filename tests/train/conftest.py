@@ -4,16 +4,19 @@ import contextlib
 import io
 import shutil
 
+import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
+from cupola.checkpoint.store import Checkpoints
 from cupola.observe.goodput import Ledger
 from cupola.observe.machine import Machine
 from cupola.train import run as running
-from cupola.train.corpus import prepare
 from cupola.train.folder import RunFolder
-from cupola.train.interrupt import Interrupt
+from cupola.train.interrupt import SIGNALS, Interrupt
 from cupola.train.loop import Hook, Trainer
+from cupola.train.task import End, prepare
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +82,36 @@ def train(folder):
         with place, contextlib.closing(Trainer(prepare(made, place, print), place, hooks, Ledger())) as trainer:
             trainer.resume()
             return trainer.run(interrupt or Interrupt()), trainer
+
+    return run
+
+
+@pytest.fixture
+def train_in_pieces(train, seen, folder):
+    """Trains an experiment whole, and again in runs of `every` steps; all numbers have to be the same.
+
+    Gives (outcome, how often it was interrupted).
+    """
+
+    def run(made, every):
+        whole = seen()
+        outcome, _ = train(made, whole, name="whole")
+        losses, evaluations, interrupts = {}, [], 0
+        while True:
+            interrupt = Interrupt()
+            stop = seen({len(losses) + every: lambda i=interrupt: setattr(i, "asked", SIGNALS[0])})
+            resumed, _ = train(made, stop, name="stopped", interrupt=interrupt)
+            losses |= stop.losses
+            evaluations += [(step, score.metrics) for step, score in stop.evaluations]
+            if resumed.end is End.BUDGET:
+                break
+            interrupts += 1
+            assert Checkpoints(folder(made, "stopped").checkpoints).latest() == resumed.step == max(losses)
+        assert losses == whole.losses
+        assert evaluations == [(step, score.metrics) for step, score in whole.evaluations]
+        assert resumed.tokens == outcome.tokens
+        jax.tree.map(np.testing.assert_array_equal, resumed.params, outcome.params)
+        return outcome, interrupts
 
     return run
 

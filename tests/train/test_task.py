@@ -3,7 +3,6 @@
 It is trained by the trainer and the run that train decoders, and everything that they promise holds.
 """
 
-import contextlib
 import dataclasses
 import json
 
@@ -23,18 +22,17 @@ from cupola.core.module import Module
 from cupola.core.param import Constant, Param, Role
 from cupola.core.record import record
 from cupola.data.loader import Prefetched
-from cupola.observe.goodput import Cause, Ledger
+from cupola.observe.goodput import Cause
 from cupola.optim.average import EMA
 from cupola.optim.learner import Learner
 from cupola.optim.learners import Learners, Part
 from cupola.optim.optimizer import AdamW
 from cupola.train.experiment import Saving, Scoring, Steps, Training
-from cupola.train.interrupt import SIGNALS, Interrupt
 from cupola.train.load import load, load_params
 from cupola.train.loop import Trainer
 from cupola.train.state import abstract, check_layout, initial
 from cupola.train.step import make_step
-from cupola.train.task import End, Hook, Task, prepare
+from cupola.train.task import Hook, Task, prepare
 
 LENGTHS = (4, 8)
 MEAN, SLOPE = np.asarray([3.0, -1.0], np.float32), np.asarray([0.5, 2.0], np.float32)
@@ -209,27 +207,13 @@ def regression(**changes):
     return made
 
 
-@pytest.fixture
-def fit(folder):
-    """Trains in a folder to the end of the budget, or until `interrupt` asks; gives (outcome, trainer)."""
-
-    def run(made, *hooks, name="lines", interrupt=None):
-        place = folder(made, name)
-        made = made.replace("name", name)
-        with place, contextlib.closing(Trainer(prepare(made, place, str), place, hooks, Ledger())) as trainer:
-            trainer.resume()
-            return trainer.run(interrupt or Interrupt()), trainer
-
-    return run
-
-
 def losses_of(hook):
     return [done.metrics["loss"] for done in hook.steps]
 
 
-def test_it_learns_and_its_statistics_follow(fit, seen):
+def test_it_learns_and_its_statistics_follow(train, seen):
     hook = seen()
-    outcome, trainer = fit(regression(budget__steps=60), hook)
+    outcome, trainer = train(regression(budget__steps=60), hook)
     assert np.mean(losses_of(hook)[-10:]) < np.mean(losses_of(hook)[:10]) / 5
     slope, mean = outcome.params["slope"], outcome.params["mean"]
     assert np.abs(slope - SLOPE).max() < np.abs(SLOPE).max() / 4
@@ -239,9 +223,9 @@ def test_it_learns_and_its_statistics_follow(fit, seen):
     assert [step for step, _ in hook.evaluations] == [20, 40]
 
 
-def test_each_shape_is_compiled_once_and_its_time_is_no_training(fit, seen):
+def test_each_shape_is_compiled_once_and_its_time_is_no_training(train, seen):
     hook, made = seen(), regression(budget__steps=20)
-    outcome, trainer = fit(made, hook)
+    outcome, trainer = train(made, hook)
     shapes = {Drawn(made.data)[i].x.shape[1] for i in range(20)}
     assert shapes == set(LENGTHS)
     assert len(hook.accounts) == 2
@@ -252,16 +236,15 @@ def test_each_shape_is_compiled_once_and_its_time_is_no_training(fit, seen):
     assert {done.flops for done in hook.steps} == {None}
 
 
-def test_the_state_is_donated_to_the_step_of_every_shape(fit, seen, monkeypatch):
-    states = []
+def test_the_state_is_donated_to_the_step_of_every_shape(train, seen, monkeypatch):
+    states, report = [], Trainer._report
 
-    class Watched(Trainer):
-        def _report(self):
-            states.append(self.state)
-            super()._report()
+    def watched(trainer):
+        states.append(trainer.state)
+        report(trainer)
 
-    monkeypatch.setitem(globals(), "Trainer", Watched)
-    fit(regression(budget__steps=6))
+    monkeypatch.setattr(Trainer, "_report", watched)
+    train(regression(budget__steps=6))
     kept = [state for state in states if state is not states[-1]]
     leaves = [state.params["slope"] for state in kept] + [state.learner.optimizer for state in kept]
     assert len(kept) > 5
@@ -269,38 +252,21 @@ def test_the_state_is_donated_to_the_step_of_every_shape(fit, seen, monkeypatch)
 
 
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
-def test_stopped_after_any_step_and_resumed_it_gives_the_same_numbers(fit, seen, folder, every):
-    made = regression(learner__average=EMA(decay=0.9))
-    whole = seen()
-    outcome, _ = fit(made, whole, name="whole")
-    losses, evaluations, interrupts = {}, [], 0
-    while True:
-        interrupt = Interrupt()
-        stop = seen({len(losses) + every: lambda i=interrupt: setattr(i, "asked", SIGNALS[0])})
-        resumed, _ = fit(made, stop, name="stopped", interrupt=interrupt)
-        losses |= stop.losses
-        evaluations += [(step, score.metrics) for step, score in stop.evaluations]
-        if resumed.end is End.BUDGET:
-            break
-        interrupts += 1
-        assert Checkpoints(folder(made, "stopped").checkpoints).latest() == resumed.step == max(losses)
-    assert losses == whole.losses
-    assert evaluations == [(step, score.metrics) for step, score in whole.evaluations]
+def test_stopped_after_any_step_and_resumed_it_gives_the_same_numbers(train_in_pieces, every):
+    outcome, interrupts = train_in_pieces(regression(learner__average=EMA(decay=0.9)), every)
     assert interrupts >= 12 // (every + 1)
-    assert resumed.tokens == outcome.tokens
-    jax.tree.map(np.testing.assert_array_equal, resumed.params, outcome.params)
     assert np.any(outcome.params["mean"] != 0)
 
 
-def test_a_position_in_other_data_is_refused(fit):
-    fit(regression(budget__steps=2))
+def test_a_position_in_other_data_is_refused(train):
+    train(regression(budget__steps=2))
     with pytest.raises(DataError, match=r"lines: the saved position has lines=\[8, 0\], but here it is \[8, 1\]"):
-        fit(regression(budget__steps=4, data__seed=1))
+        train(regression(budget__steps=4, data__seed=1))
 
 
-def test_saves_are_where_they_were_asked_for(fit, folder):
-    fit(regression(saving__retention__last=9))
-    assert Checkpoints(folder(None, "lines").checkpoints).steps() == [0, 5, 10, 12]
+def test_saves_are_where_they_were_asked_for(train, folder):
+    train(regression(saving__retention__last=9))
+    assert Checkpoints(folder(regression(), "tiny").checkpoints).steps() == [0, 5, 10, 12]
 
 
 def stepped(made, batch, mean=(1.0, 1.0)):
@@ -324,18 +290,18 @@ def test_of_micro_batches_the_mean_of_their_statistics_is_kept(parts):
     assert np.abs(means[0] - np.mean(means, 0)).max() > 1e-3 or parts == 1  # the control: no part says it alone
 
 
-def test_the_running_average_takes_statistics_as_they_are(fit):
-    outcome, trainer = fit(regression(learner__average=EMA(decay=0.9)))
+def test_the_running_average_takes_statistics_as_they_are(train):
+    outcome, trainer = train(regression(learner__average=EMA(decay=0.9)))
     np.testing.assert_array_equal(outcome.params["mean"], trainer.state.params["mean"])
     assert np.any(outcome.params["slope"] != trainer.state.params["slope"])
 
 
-def test_parts_of_a_model_are_moved_by_learners_of_their_own(fit, seen):
+def test_parts_of_a_model_are_moved_by_learners_of_their_own(train, seen):
     slow, fast = (Learner(optimizer=AdamW(rate=rate), average=EMA(decay=0.9)) for rate in (1e-3, 1e-1))
     learners = Learners(parts=(Part(of="left", learner=slow), Part(of="right", learner=fast)))
     hook, made = seen(), regression(model=Pair(), learner=learners)
     assert text.parse(text.show(made)) == made
-    outcome, trainer = fit(made, hook)
+    outcome, trainer = train(made, hook)
     slopes = {name: np.abs(outcome.params[name]["slope"]).max() for name in ("left", "right")}
     assert slopes["right"] > 10 * slopes["left"] > 0
     assert {"loss", "skipped", "left.gradient_norm", "right.rate"} <= hook.steps[0].metrics.keys()
@@ -353,10 +319,10 @@ def test_a_step_that_is_skipped_leaves_the_statistics():
     np.testing.assert_array_equal(new.params["mean"], [1.0, 1.0])
 
 
-def test_the_same_on_a_mesh_for_every_shape(fit, seen):
+def test_the_same_on_a_mesh_for_every_shape(train, seen):
     alone, split = seen(), seen()
-    outcome, _ = fit(regression(), alone, name="alone")
-    spread, trainer = fit(regression(mesh=MeshShape(data=2, fsdp=2)), split, name="split")
+    outcome, _ = train(regression(), alone, name="alone")
+    spread, trainer = train(regression(mesh=MeshShape(data=2, fsdp=2)), split, name="split")
     assert len(split.accounts) == 2
     assert len(trainer.state.params["slope"].sharding.device_set) == 4
     # Sums of 64 numbers in another order, twelve steps long.

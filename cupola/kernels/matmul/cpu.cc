@@ -208,33 +208,28 @@ ffi::Error dot_unpacked(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi:
   });
 }
 
+// What both products of groups take and give; the first has memory for the codes of x besides.
+auto of_groups() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<ffi::AnyBuffer>()
+      .Arg<ffi::Buffer<ffi::U8>>()
+      .Arg<ffi::AnyBuffer>()
+      .Arg<ffi::AnyBuffer>()
+      .Attr<int32_t>("bits")
+      .Attr<int32_t>("zero")
+      .Ret<ffi::Buffer<ffi::F32>>()
+      .Ret<ffi::AnyBuffer>();
+}
+
 }  // namespace
 
 CUPOLA_KERNEL(dot_grouped, dot_grouped,
-              ffi::Ffi::Bind()
-                  .Ctx<ffi::ThreadPool>()
-                  .Arg<ffi::AnyBuffer>()
-                  .Arg<ffi::Buffer<ffi::U8>>()
-                  .Arg<ffi::AnyBuffer>()
-                  .Arg<ffi::AnyBuffer>()
-                  .Attr<int32_t>("bits")
-                  .Attr<int32_t>("zero")
-                  .Ret<ffi::Buffer<ffi::F32>>()
-                  .Ret<ffi::AnyBuffer>()
+              of_groups()
                   .Ret<ffi::Buffer<ffi::F32>>()
                   .Ret<ffi::Buffer<ffi::S32>>());
 
-CUPOLA_KERNEL(dot_unpacked, dot_unpacked,
-              ffi::Ffi::Bind()
-                  .Ctx<ffi::ThreadPool>()
-                  .Arg<ffi::AnyBuffer>()
-                  .Arg<ffi::Buffer<ffi::U8>>()
-                  .Arg<ffi::AnyBuffer>()
-                  .Arg<ffi::AnyBuffer>()
-                  .Attr<int32_t>("bits")
-                  .Attr<int32_t>("zero")
-                  .Ret<ffi::Buffer<ffi::F32>>()
-                  .Ret<ffi::AnyBuffer>());
+CUPOLA_KERNEL(dot_unpacked, dot_unpacked, of_groups());
 
 CUPOLA_KERNEL(dot_packed, dot_packed,
               ffi::Ffi::Bind()

@@ -5,6 +5,7 @@ be changed together.
 """
 
 import dataclasses
+import re
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from cupola.config.annotation import conform, hints
 from cupola.config.errors import ConfigError, CupolaError
 from cupola.config.leaf import construct, fields_of, read
+from cupola.config.reference import PATTERN
 from cupola.config.value import Unbound, Value, step
 
 _KEEP = object()
@@ -29,7 +31,8 @@ def override(value: Value, edits: Sequence[str], *, allow: tuple[str, ...] = ())
     """Returns a copy with each `path=value` applied, in order, and then checked as a whole.
 
     The right side is what the text form has, read by the field's type: an enum member, a number
-    format or a text needs no quotes and no module.
+    format or a text needs no quotes and no module. Text where a value stands that has a shorthand is
+    given to that field of it: data=speech is data.path=speech.
 
     Args:
         value: what to change.
@@ -47,7 +50,10 @@ def override(value: Value, edits: Sequence[str], *, allow: tuple[str, ...] = ())
         path, equals, text = (part.strip() for part in edit.partition("="))
         if not path or not equals:
             raise ConfigError(f"{edit!r} changes nothing", where="override", remedy="Write path=value.")
-        node, annotation = _reach(root, seen, path)
+        node, annotation, held = _reach(root, seen, path)
+        if (field := _shorthand(held, text)) is not None:
+            path = f"{path}.{field}"
+            node, annotation, _ = _reach(root, seen, path)
         try:
             node.new, node.inner = _released(_read(text, annotation, allow)), {}
         except CupolaError as error:
@@ -55,8 +61,14 @@ def override(value: Value, edits: Sequence[str], *, allow: tuple[str, ...] = ())
     return _apply(seen, root)
 
 
-def _reach(node: _Edit, held: Any, path: str) -> tuple[_Edit, Any]:
-    """Walks to the edit of `path` through what earlier edits put there; gives the annotation too."""
+def _shorthand(held: Any, text: str) -> str | None:
+    """The field of a value that text stands for; None where it has none, or the text names another value."""
+    field = type(held).shorthand if isinstance(held, Value) else ""
+    return None if not field or text == "None" or re.match(PATTERN, text) else field
+
+
+def _reach(node: _Edit, held: Any, path: str) -> tuple[_Edit, Any, Any]:
+    """Walks to the edit of `path` through what earlier edits put there; gives the annotation and what is held too."""
     annotation: Any = Any
     holders: list[tuple[str, Any]] = []
     names = path.split(".")
@@ -67,7 +79,7 @@ def _reach(node: _Edit, held: Any, path: str) -> tuple[_Edit, Any]:
         held = step(held, name, holders[-1][0]) if node.new is _KEEP else node.new
     if isinstance(held, Unbound):
         _refuse_bound(names[-1], path, holders)
-    return node, annotation
+    return node, annotation, held
 
 
 def _refuse_bound(name: str, path: str, holders: list[tuple[str, Any]]) -> None:

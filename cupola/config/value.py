@@ -65,6 +65,9 @@ class Value:
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
 
+    shorthand: ClassVar[str] = ""
+    """The field that plain text stands for where an override gives text in place of such a value; "": none."""
+
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)

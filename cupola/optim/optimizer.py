@@ -186,6 +186,34 @@ class AdamW(Descent):
         check_range(self, "epsilon", "(0, inf)")
 
 
+class Adam(AdamW):
+    """Adam with L2: decay * p is added to the gradient, and scaled with it, as where a loss holds decay / 2 * |p|^2.
+
+    Args:
+        decay: weight of L2.
+    """
+
+    b2: float = 0.999
+    decay: float = 0.0
+
+    def update(
+        self,
+        grads: Tree,
+        state: Tree,
+        params: Tree,
+        specs: Tree,
+        progress: Float[Array, ""],
+        scale: Float[Array, ""] | float = 1.0,
+    ) -> tuple[Tree, Tree]:
+        def drawn(param: Param, gradient: Array, array: Array) -> Array:
+            decay = self.decay_of(param)
+            scaled = scale * gradient
+            return scaled + decay * array.astype(scaled.dtype) if decay else scaled
+
+        drawn_grads = jax.tree.map(drawn, specs, float32(grads), params)
+        return super(Adam, self.replace("decay", 0.0)).update(drawn_grads, state, params, specs, progress)
+
+
 class Momentum(enum.Enum):
     """How a running sum of gradients becomes a direction."""
 

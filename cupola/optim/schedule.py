@@ -98,6 +98,8 @@ class Shape(enum.Enum):
     """1 - x."""
     ONE_MINUS_SQRT = "one_minus_sqrt"
     """1 - sqrt(x): falls fast at first, which ends at a lower loss than a straight line."""
+    EXPONENTIAL = "exponential"
+    """final to the power of x: by the same factor in each step."""
 
 
 class WSD(Schedule):
@@ -115,12 +117,15 @@ class WSD(Schedule):
 
     def after(self, progress: Float[Array, ""]) -> Float[Array, ""]:
         left = _left(progress, 1 - self.decay)
+        if self.shape is Shape.EXPONENTIAL:
+            # The power is exactly `final` at the end and 1 before the fall.
+            return jnp.power(jnp.float32(self.final), 1 - left)
         return _fall(left if self.shape is Shape.LINEAR else 1 - jnp.sqrt(1 - left), self.final)
 
     def check(self) -> None:
         super().check()
         check_share(self, "decay", "(0, 1]")
-        check_range(self, "final", "[0, 1]")
+        check_range(self, "final", "(0, 1]" if self.shape is Shape.EXPONENTIAL else "[0, 1]")
         if self.warmup + self.decay > 1 + 1e-9:
             raise ConfigError(
                 f"warmup={self.warmup} and decay={self.decay} together are longer than the run",

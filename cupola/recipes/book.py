@@ -10,10 +10,15 @@ from cupola.config import text
 from cupola.config.suggest import did_you_mean
 from cupola.core.errors import ConfigError
 from cupola.recipes.quickstart import quickstart
+from cupola.recipes.tacotron2 import tacotron2, tacotron2_small
 from cupola.train.experiment import Training
 from cupola.train.folder import RunFolder
 
-RECIPES: dict[str, Callable[[], Training]] = {"quickstart": quickstart}
+RECIPES: dict[str, Callable[[], Training]] = {
+    "quickstart": quickstart,
+    "tacotron2": tacotron2,
+    "tacotron2-small": tacotron2_small,
+}
 
 
 def find(name: str) -> Training:

@@ -192,6 +192,14 @@ TACOTRON2 = LogMel(
 )
 """The paper's: frames of 50 ms every 12.5 ms. It names neither scale nor norm: these are its framework's."""
 
+TACOTRON2_16K = LogMel(
+    rate_hz=16_000,
+    stft=Stft(size=1024, hop=200, window=800),
+    mel=MelFilters(bins=80, low_hz=125.0, high_hz=7600.0, scale=Scale.HTK, norm=Norm.PEAK),
+    compression=Compression(floor=0.01),
+)
+"""The paper's frames and bins, of recordings that hold nothing above 8 kHz."""
+
 CHECKPOINTS_22K = LogMel(
     rate_hz=22_050,
     stft=Stft(size=1024, hop=256),

@@ -5,11 +5,13 @@ where it cannot (G.722, M4A, WebM, AAC). Not here: what is done to a clip (`clip
 Invariant: 16-bit samples come back from a file of 16 bits as they were.
 """
 
+import contextlib
 import enum
 import io
 import logging
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float32
@@ -113,6 +115,30 @@ def decode(data: bytes, *, rate_hz: int | None = None, raw_g722: bool = False) -
     return clip if rate_hz is None else clip.at_rate(rate_hz)
 
 
+def rate_of(path: str | os.PathLike[str]) -> int:
+    """Returns the samples a second of the sound in a file, which is not decoded.
+
+    Raises:
+        AudioError: there is no such file, or it holds no sound that can be read.
+        Unsupported: the extra `speech` is not installed.
+    """
+    soundfile, where = bring("soundfile", "speech"), Path(path)
+    raw_g722 = where.suffix.lower() == ".g722"
+    try:
+        with where.open("rb") as file:
+            if not raw_g722:
+                with contextlib.suppress(soundfile.SoundFileError):
+                    return soundfile.info(file).samplerate
+                file.seek(0)
+            return _rate_by_ffmpeg(file, "g722" if raw_g722 else None)
+    except OSError as error:
+        raise AudioError(
+            f"cannot be read ({error.strerror})", where=os.fspath(path), remedy="Name a sound file that exists."
+        ) from None
+    except AudioError as error:
+        raise AudioError(error.problem, where=os.fspath(path), remedy=error.remedy) from error
+
+
 def write(clip: Clip, path: str | os.PathLike[str], *, encoding: Encoding | None = None) -> None:
     """Writes a clip to a file, which appears whole or not at all.
 
@@ -190,6 +216,20 @@ def _by_ffmpeg(data: bytes, container: str | None) -> Clip:
     if not frames:
         raise AudioError("holds no samples", remedy="Give a recording that has any.")
     return Clip(_mono(np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T), frames[0].sample_rate)
+
+
+def _rate_by_ffmpeg(file: BinaryIO, container: str | None) -> int:
+    av = bring("av", "speech")
+    try:
+        with av.open(file, format=container) as opened:
+            if not opened.streams.audio:
+                raise AudioError("holds no sound", remedy="Give a file that has a sound track.")
+            return opened.streams.audio[0].rate
+    except av.FFmpegError as error:
+        raise AudioError(
+            f"no sound that can be read ({error.strerror})",
+            remedy="Give a recording, such as WAV, FLAC, OGG, MP3, M4A or G.722.",
+        ) from None
 
 
 def _mono(samples: Float32[np.ndarray, "N channels"]) -> Float32[np.ndarray, " N"]:

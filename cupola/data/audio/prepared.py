@@ -74,13 +74,21 @@ class Preparation(Value):
             AudioError: it cannot be read, is silent or too short; the message names the file.
             OSError: the folder cannot be written.
         """
-        target = Path(folder) / self.fingerprint[:16] / _stamp(path)
-        found = _mapped(target)
+        target = self.target(path, folder)
+        found = mapped(target)
         if found is None:
             made = self.prepare(path)
             _keep(made, target)
-            found = _mapped(target)
+            found = mapped(target)
         return found or made
+
+    def target(self, path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+        """Returns where in a folder `kept` keeps a recording.
+
+        Raises:
+            AudioError: there is no such recording.
+        """
+        return Path(folder) / self.fingerprint[:16] / _stamp(path)
 
     @property
     def fingerprint(self) -> str:
@@ -109,11 +117,12 @@ def _keep(made: Prepared, target: Path) -> None:
             np.save(unfinished / _FEATURES, made.features)
     except OSError:
         # Another process was first; what it made is the same.
-        if _mapped(target) is None:
+        if mapped(target) is None:
             raise
 
 
-def _mapped(target: Path) -> Prepared | None:
+def mapped(target: Path) -> Prepared | None:
+    """Returns what `kept` keeps at this place; None where nothing whole stands there."""
     try:
         samples, features = (np.load(target / name, mmap_mode="r") for name in (_SAMPLES, _FEATURES))
     except (OSError, ValueError, EOFError):

@@ -16,7 +16,7 @@ from cupola.core.module import Tree
 from cupola.data.audio.batches import SpeechBatch
 from cupola.layers.convolution import within
 from cupola.layers.location_attention import off_diagonal
-from cupola.models.speech.tacotron import Tacotron2
+from cupola.models.speech.tacotron import Spoken, Tacotron2
 
 Summed = tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Array], dict[str, Array]]]
 """(loss, (weight, metrics, state)): loss and metrics are sums over the weight, the frames of the batch."""
@@ -58,25 +58,33 @@ def spoken_loss(
         context: with a key, in every mode: the pre-net draws in evaluation too.
     """
     spoken = model(params, batch.symbols, batch.symbol_lengths, batch.features, batch.feature_lengths, context=context)
+    loss, parts = row_losses(spoken, batch, objective)
+    metrics = {name: part.sum() for name, part in ({"loss": loss} | parts).items()}
+    return loss.sum(), (batch.feature_lengths.sum().astype(jnp.float32), metrics, spoken.aside.state)
+
+
+def row_losses(
+    spoken: Spoken, batch: SpeechBatch, objective: Objective = Objective()
+) -> tuple[Float[Array, " B"], dict[str, Float[Array, " B"]]]:
+    """Returns the loss of each row, and what it is made of, as sums over the row's frames."""
     frames, lengths = batch.features.astype(jnp.float32), batch.feature_lengths
     mask = within(lengths, frames.shape[1])
 
-    def squared(made: Float[Array, "B T M"]) -> Float[Array, ""]:
+    def squared(made: Float[Array, "B T M"]) -> Float[Array, " B"]:
         error = jnp.square(made.astype(jnp.float32) - frames).mean(-1)
-        return jnp.where(mask, error, 0).sum()
+        return jnp.where(mask, error, 0).sum(-1)
 
     ends = jnp.arange(frames.shape[1])[None] == lengths[:, None] - 1
     # log(1 + e^x) less x where it is the end, each without overflow.
     nats = jnp.where(ends, objective.last * jax.nn.softplus(-spoken.stops), jax.nn.softplus(spoken.stops))
-    metrics = {
+    parts = {
         "before": squared(spoken.before),
         "after": squared(spoken.after),
-        "stop": jnp.where(mask, nats, 0).sum(),
+        "stop": jnp.where(mask, nats, 0).sum(-1),
     }
-    loss = metrics["before"] + metrics["after"] + objective.stop * metrics["stop"]
+    loss = parts["before"] + parts["after"] + objective.stop * parts["stop"]
     if objective.guided:
         far = off_diagonal(spoken.weights, lengths, batch.symbol_lengths, width=objective.guided_width)
-        metrics["guided"] = (far * lengths).sum()
-        loss = loss + objective.guided * metrics["guided"]
-    weight = mask.sum().astype(jnp.float32)
-    return loss, (weight, {"loss": loss} | metrics, spoken.aside.state)
+        parts["guided"] = far * lengths
+        loss = loss + objective.guided * parts["guided"]
+    return loss, parts

@@ -105,7 +105,7 @@ class Tacotron2(Module):
                   post_net=PostNet(width=128))                          # a quarter of its widths
     """
 
-    vocabulary: int
+    vocabulary: int = bound("number of symbols")
     bins: int = 80
     encoder: Encoder = Encoder()
     decoder: FrameDecoder = FrameDecoder()

@@ -137,13 +137,32 @@ class LocationAttention(Module):
     ) -> tuple[Float[Array, "B D"], Looked]:
         """Returns what is seen, and where it stood: weights . values, and the state after the step.
 
-        Cost: 2 * B * S * (taps * filters + filters * A + A + D) FLOPs; the keys were made once.
+        Cost: 2 * B * S * (taps * A + A + D) FLOPs; the keys were made once.
         Numerics: scores and weights in float32.
         """
+        asked = dot(query, p["query"], self.precision)
+        return self.look(self.located(p), asked, memory, looked)
+
+    def located(self, p: Tree) -> Tree:
+        """Returns what `look` needs of the parameters: filters and the matrix after them as one, the score, the bias.
+
+        There is nothing between them that is not linear, and their product is a small one.
+        """
+        filters = jnp.einsum("wcf,fa->wca", p["filters"], p["location"], precision=_EXACT)
+        kept = {name: p[name] for name in ("score", "bias") if name in p}
+        return {"filters": filters.reshape(-1, self.hidden), **kept}
+
+    def look(
+        self, p: Tree, asked: Float[Array, "B A"], memory: Memory, looked: Looked
+    ) -> tuple[Float[Array, "B D"], Looked]:
+        """Returns as `step` does, of a query that was multiplied by its matrix already.
+
+        Args:
+            p: what `located` gives.
+        """
         seen = [looked.cumulative] if self.sees is Sees.CUMULATIVE else [looked.weights, looked.cumulative]
-        filtered = self._location({"weight": p["filters"]}, jnp.stack(seen, axis=-1))
-        sums = memory.keys + dot(filtered, p["location"], self.precision)
-        sums = sums + dot(query, p["query"], self.precision)[:, None]
+        around = _windows(jnp.stack(seen, axis=-1), self.taps)
+        sums = memory.keys + dot(around, p["filters"], self.precision) + asked.astype(memory.keys.dtype)[:, None]
         sums = sums + p["bias"][None, None] if self.bias else sums
         scores = jnp.einsum(
             "bsa,a->bs", jnp.tanh(sums).astype(jnp.float32), p["score"].astype(jnp.float32), precision=_EXACT
@@ -178,6 +197,13 @@ class LocationAttention(Module):
 
 _LEAST = 1e-6
 _EXACT = jax.lax.Precision.HIGHEST
+
+
+def _windows(x: Float[Array, "B S C"], taps: int) -> Float[Array, "B S W"]:
+    """What stands around each position, zeros beyond the ends: taps * C numbers, as SAME convolutions see them."""
+    before = (taps - 1) // 2
+    padded = jnp.pad(x, ((0, 0), (before, taps - 1 - before), (0, 0)))
+    return jnp.concatenate([padded[:, w : w + x.shape[1]] for w in range(taps)], axis=-1)
 
 
 def _softmax(scores: Float[Array, "B S"], mask: Bool[Array, "B S"]) -> Float[Array, "B S"]:

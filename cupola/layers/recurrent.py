@@ -10,7 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from cupola.config.value import Value, bound
 from cupola.core.context import Context, Mode
@@ -21,6 +21,10 @@ from cupola.core.record import record
 from cupola.kernels.lstm import lstm
 from cupola.kernels.matmul import dot
 from cupola.layers.convolution import silenced, within
+from cupola.layers.recurrence import Times, recurrence
+
+Stays = tuple[Bool[Array, "*T B F"] | None, Bool[Array, "*T B F"] | None]
+"""Which of the hidden numbers, and which of the cells, stay as they were; None where none is drawn."""
 
 
 class Zoneout(Value):
@@ -39,19 +43,33 @@ class Zoneout(Value):
     def __call__(
         self, new: Float[Array, "B F"], old: Float[Array, "B F"], context: Context, name: str
     ) -> Float[Array, "B F"]:
-        """Returns the state after a step.
-
-        Args:
-            name: of the stream to draw from.
+        """Returns the state after the step.
 
         Raises:
             ConfigError: it trains, but the call's context has no key.
         """
+        return self.mixed(new, old, self.drawn(new.shape, context, name))
+
+    def drawn(self, shape: tuple[int, ...], context: Context, name: str) -> Bool[Array, "..."] | None:
+        """Returns which numbers stay as they were; None where they are mixed instead.
+
+        Args:
+            shape: of one state, or of the states of many steps.
+
+        Raises:
+            ConfigError: it trains, but the call's context has no key.
+        """
+        if self.rate == 0 or context.mode is not Mode.TRAIN:
+            return None
+        return jax.random.bernoulli(context.draw(name), self.rate, shape)
+
+    def mixed(
+        self, new: Float[Array, "B F"], old: Float[Array, "B F"], stays: Bool[Array, "B F"] | None
+    ) -> Float[Array, "B F"]:
+        """Returns the state of which these numbers stay; of None, all are mixed by the rate."""
         if self.rate == 0:
             return new
-        if context.mode is Mode.TRAIN:
-            return jnp.where(jax.random.bernoulli(context.draw(name), self.rate, new.shape), old, new)
-        return self.rate * old + (1 - self.rate) * new
+        return self.rate * old + (1 - self.rate) * new if stays is None else jnp.where(stays, old, new)
 
 
 class Uniform(Initializer):
@@ -123,13 +141,12 @@ class LSTM(Module):
             shown, _ = lstm(self._inputs(p, x), p["recurrent"], state.hidden, state.cell, precision=self.precision)
             return silenced(shown, mask)
 
-        def step(state: LSTMState, given: tuple[Array, Array]) -> tuple[LSTMState, Array]:
-            gates, index = given
-            state = self._step(p, gates, state, context.at(index))
+        def step(times: Times, _: None, state: LSTMState, own: tuple[Array, Stays]) -> tuple[LSTMState, Array]:
+            state = self.after(own[0] + times("recurrent", state.hidden), state, own[1])
             return state, state.hidden
 
-        gates = self._inputs(p, x).swapaxes(0, 1)
-        _, shown = jax.lax.scan(step, state, (gates, jnp.arange(x.shape[1])))
+        inputs = self._inputs(p, x).swapaxes(0, 1), self.stays(x.shape[1], len(x), context)
+        _, shown = recurrence(step, {"recurrent": p["recurrent"]}, None, state, inputs, self.precision)
         return silenced(shown.swapaxes(0, 1), mask)
 
     def step(self, p: Tree, x: Float[Array, "B D"], state: LSTMState, *, context: Context = Context()) -> LSTMState:
@@ -138,7 +155,9 @@ class LSTM(Module):
         Raises:
             ConfigError: it trains with zoneout, but the call's context has no key.
         """
-        return self._step(p, self._inputs(p, x), state, context)
+        sums = self._inputs(p, x) + dot(state.hidden, p["recurrent"], self.precision)
+        stays = jax.tree.map(lambda drawn: drawn[0], self.stays(1, len(x), context))
+        return self.after(sums, state, stays)
 
     def flops(self, batch: int, length: int) -> int:
         """Returns the FLOPs of batch x length steps."""
@@ -148,15 +167,30 @@ class LSTM(Module):
         gates = dot(x, p["input"], self.precision)
         return gates + jax.lax.broadcast_in_dim(p["bias"].astype(gates.dtype), gates.shape, (gates.ndim - 1,))
 
-    def _step(self, p: Tree, gates: Float[Array, "B G"], state: LSTMState, context: Context) -> LSTMState:
-        wide = (gates + dot(state.hidden, p["recurrent"], self.precision)).astype(jnp.float32)
-        enter, forget, new, show = jnp.split(wide, 4, -1)
+    def stays(self, steps: int, batch: int, context: Context) -> Stays:
+        """Returns what of the state stays at each step of a sequence, drawn at once.
+
+        Raises:
+            ConfigError: it trains with zoneout, but the call's context has no key.
+        """
+        if self.zoneout is None:
+            return None, None
+        shape = steps, batch, self.hidden
+        return self.zoneout.drawn(shape, context, "hidden"), self.zoneout.drawn(shape, context, "cell")
+
+    def after(self, sums: Float[Array, "B G"], state: LSTMState, stays: Stays) -> LSTMState:
+        """Returns the state after a step of which input, state and bias add up to these sums.
+
+        Args:
+            stays: what of the hidden numbers and of the cells zoneout keeps.
+        """
+        enter, forget, new, show = jnp.split(sums.astype(jnp.float32), 4, -1)
         cell = jax.nn.sigmoid(forget) * state.cell.astype(jnp.float32) + jax.nn.sigmoid(enter) * jnp.tanh(new)
         hidden = jax.nn.sigmoid(show) * jnp.tanh(cell)
         hidden, cell = hidden.astype(state.hidden.dtype), cell.astype(state.cell.dtype)
         if self.zoneout is not None:
-            hidden = self.zoneout(hidden, state.hidden, context, "hidden")
-            cell = self.zoneout(cell, state.cell, context, "cell")
+            hidden = self.zoneout.mixed(hidden, state.hidden, stays[0])
+            cell = self.zoneout.mixed(cell, state.cell, stays[1])
         return LSTMState(hidden=hidden, cell=cell)
 
 

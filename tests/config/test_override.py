@@ -141,3 +141,44 @@ def test_a_bound_field_of_a_value_alone_may_be_given():
 def test_a_bad_edit_is_refused_with_what_to_type(edit, message):
     with pytest.raises(ConfigError, match=message):
         override(Run(), [edit])
+
+
+class Corpus(Value):
+    path: str | None = None
+    share: float = 0.1
+
+    shorthand = "path"
+
+
+class Training(Value):
+    data: Corpus = Corpus(share=0.3)
+    second: Corpus | None = None
+
+
+@pytest.mark.parametrize(
+    ("edits", "data"),
+    [
+        (["data=speech/a b"], Corpus(path="speech/a b", share=0.3)),
+        (["data=12"], Corpus(path="12", share=0.3)),
+        (["data.share=0.5", "data=speech"], Corpus(path="speech", share=0.5)),
+        (["data=speech", "data.share=0.5"], Corpus(path="speech", share=0.5)),
+        ([f"data={HERE}:Corpus(path='b')"], Corpus(path="b")),
+        (["data.path=None"], Corpus(share=0.3)),
+    ],
+)
+def test_text_in_place_of_a_value_is_given_to_the_field_that_it_stands_for(edits, data):
+    assert override(Training(), edits).data == data
+
+
+@pytest.mark.parametrize(
+    ("made", "edit"),
+    [
+        (Training(), f"data={HERE}:Muon()"),  # another value, which does not fit
+        (Training(), "data=None"),
+        (Training(), "second=speech"),  # no value stands there whose field it could be
+        (Run(), "optimizer=speech"),  # a value that has no shorthand
+    ],
+)
+def test_what_is_no_such_text_is_refused_as_before(made, edit):
+    with pytest.raises(ConfigError, match=edit.split("=")[0]):
+        override(made, [edit])

@@ -7,7 +7,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cupola.core.errors import ConfigError
 from cupola.core.param import Param
-from cupola.optim.optimizer import SGD, AdamW, Decayed, Momentum
+from cupola.optim.optimizer import SGD, Adam, AdamW, Decayed, Momentum
 from cupola.optim.schedule import Linear
 
 STEPS = 4
@@ -129,3 +129,18 @@ def test_refuses_numbers_out_of_range(change, where, remedy):
 def test_sgd_refuses_a_momentum_of_one():
     with pytest.raises(ConfigError, match="momentum"):
         SGD(rate=0.1, momentum=1.0)
+
+
+def test_adam_scales_its_decay_with_the_gradient(specs, params, grads):
+    ours = Adam(rate=0.01, b1=0.8, b2=0.9, epsilon=1e-6, decay=0.2, schedule=Linear())
+    adam = optax.adam(linear(0.01), b1=0.8, b2=0.9, eps=1e-6)
+    theirs = optax.chain(optax.add_decayed_weights(0.2, mask=matrices(specs)), adam)
+    moved = run(ours, specs, params, grads)
+    assert_equal_to_rounding(moved, reference(theirs, params, grads))
+    with pytest.raises(AssertionError):  # the control: decoupled decay is another thing
+        assert_equal_to_rounding(moved, run(AdamW(**vars(ours)), specs, params, grads))
+
+
+def test_adam_without_decay_is_adamw_without_it(specs, params, grads):
+    made = [run(kind(rate=0.01, b2=0.9, decay=0.0), specs, params, grads) for kind in (Adam, AdamW)]
+    jax.tree.map(np.testing.assert_array_equal, *made)

@@ -13,6 +13,7 @@ ALL = [
     Cosine(warmup=0.2, final=0.1),
     WSD(warmup=0.1, decay=0.4),
     WSD(warmup=0.1, decay=0.4, final=0.2, shape=Shape.ONE_MINUS_SQRT),
+    WSD(warmup=0.1, decay=0.4, final=0.2, shape=Shape.EXPONENTIAL),
 ]
 
 
@@ -34,6 +35,8 @@ def at(schedule, progress):
         (WSD(warmup=0.1, decay=0.4), 0.59, 1.0),
         (WSD(warmup=0.1, decay=0.4), 0.7, 0.75),
         (WSD(decay=0.4, final=0.2, shape=Shape.ONE_MINUS_SQRT), 0.7, 0.2 + 0.8 * 0.5),
+        (WSD(decay=0.5, final=0.01, shape=Shape.EXPONENTIAL), 0.5, 1.0),
+        (WSD(decay=0.5, final=0.01, shape=Shape.EXPONENTIAL), 0.75, 0.1),
     ],
 )
 def test_closed_form(schedule, progress, share):
@@ -79,3 +82,8 @@ def test_refuses_what_is_no_share_of_the_run(make, where, remedy):
 
 def test_warmup_and_decay_may_fill_the_run_exactly():
     assert at(WSD(warmup=0.7, decay=0.3), 0.7) == pytest.approx(1, abs=1e-6)
+
+
+def test_an_exponential_fall_ends_above_zero():
+    with pytest.raises(ConfigError, match=r"final: 0.0 lies outside \(0, 1\]"):
+        WSD(decay=0.5, shape=Shape.EXPONENTIAL)

@@ -58,6 +58,7 @@ class Preparation(Value):
         """
         try:
             clip = read(path, rate_hz=self.front.rate_hz)
+            clip.check_sound()
             if self.trim_below_db is not None:
                 clip = clip.trimmed(below_db=self.trim_below_db)
             if self.peak is not None:

@@ -9,6 +9,7 @@ in the common ports, where the paper says only that there are two.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,11 @@ from cupola.core.context import Context, Mode
 from cupola.core.errors import ConfigError
 from cupola.core.module import Module, Tree
 from cupola.core.record import record
+from cupola.kernels.matmul import dot
 from cupola.layers.dropout import Dropout
 from cupola.layers.linear import Linear
 from cupola.layers.location_attention import LocationAttention, Looked, Memory, Moves, Sees
+from cupola.layers.recurrence import Times, recurrence
 from cupola.layers.recurrent import LSTM, LSTMState, Zoneout
 from cupola.models.speech.assembled import Assembled
 
@@ -193,15 +196,48 @@ class FrameDecoder(Assembled):
         before = jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))[:, :-1].astype(self.precision.output)
         told = self._pre_net(p["pre_net"], before, context=context.at("pre_net"))
 
-        def step(state: FrameState, given: tuple[Array, Array]) -> tuple[FrameState, tuple[Array, Array]]:
-            told, index = given
-            answer, state = self._advance(p, told, state, memory, context.at(index))
-            return state, (answer, state.looked.weights)
+        own, seen, weights = self._asked(p, told, memory, context)
+        second = self._lstm(self.hidden)(p["second"], jnp.concatenate([own, seen], -1), context=context.at("second"))
+        frames, stops = self._shown(p, jnp.concatenate([second, seen], -1))
+        return Frames(frames=frames, stops=stops, weights=weights)
 
-        length = targets.shape[1]
-        _, (answers, weights) = jax.lax.scan(step, self.empty_state(memory), (told.swapaxes(0, 1), jnp.arange(length)))
-        frames, stops = self._shown(p, answers.swapaxes(0, 1))
-        return Frames(frames=frames, stops=stops, weights=weights.swapaxes(0, 1))
+    def _asked(
+        self, p: Tree, told: Float[Array, "B T F"], memory: Memory, context: Context
+    ) -> tuple[Float[Array, "B T H"], Float[Array, "B T D"], Float[Array, "B T S"]]:
+        """What the first LSTM shows at each frame, what is seen, and where.
+
+        Nothing of a frame waits for the second LSTM but what is told of the next, which is known here: it
+        runs over all frames afterwards. So does, before, what the first makes of what it is told.
+        """
+        lstm, attention, first = self._lstm(self.pre_net), self._attention, p["first"]
+        batch, length = told.shape[:2]
+        sums = dot(told, first["input"][: self.pre_net], self.precision) + first["bias"][None, None]
+        matrices = {
+            # What was seen and what the state was, side by side.
+            "state": jnp.concatenate([first["input"][self.pre_net :], first["recurrent"]]),
+            "query": p["attention"]["query"],
+        }
+        # Its scores over all symbols, at every frame, are most of what a backward pass would keep.
+        look = jax.checkpoint(attention.look, prevent_cse=False)
+
+        def step(times: Times, given: Any, state: Any, own: Any) -> tuple[Any, tuple[Array, Array, Array]]:
+            (located, memory), (before, seen, looked), (sums, stays) = given, state, own
+            sums = sums + times("state", jnp.concatenate([seen, before.hidden], -1))
+            now = lstm.after(sums, before, stays)
+            seen, looked = look(located, times("query", now.hidden), memory, looked)
+            return (now, seen, looked), (now.hidden, seen, looked.weights)
+
+        start = self.empty_state(memory)
+        _, found = recurrence(
+            step,
+            matrices,
+            (attention.located(p["attention"]), memory),
+            (start.first, start.seen, start.looked),
+            (sums.swapaxes(0, 1), lstm.stays(length, batch, context.at("first"))),
+            self.precision,
+        )
+        own, seen, weights = (x.swapaxes(0, 1) for x in found)
+        return own, seen, weights
 
     def step(
         self, p: Tree, before: Float[Array, "B M"], state: FrameState, memory: Memory, *, context: Context
@@ -236,9 +272,7 @@ class FrameDecoder(Assembled):
         first = self._lstm(self.pre_net).step(
             p["first"], jnp.concatenate([told, state.seen], -1), state.first, context=context.at("first")
         )
-        # Its scores over all symbols, at every frame, are most of what a backward pass would keep.
-        look = jax.checkpoint(self._attention.step, prevent_cse=False)
-        seen, looked = look(p["attention"], first.hidden, memory, state.looked)
+        seen, looked = self._attention.step(p["attention"], first.hidden, memory, state.looked)
         second = self._lstm(self.hidden).step(
             p["second"], jnp.concatenate([first.hidden, seen], -1), state.second, context=context.at("second")
         )

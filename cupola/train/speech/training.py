@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 
 from cupola.core.context import Context
@@ -56,6 +57,10 @@ class TextToSpeech(Training):
     def shares(self) -> dict[str, Any]:
         """Returns what a model may leave out: the number formats and the number of symbols."""
         return super().shares() | {"vocabulary": self.data.symbols.vocabulary}
+
+    def check_batches(self, mesh: jax.sharding.Mesh) -> None:
+        super().check_batches(mesh)
+        self.rules.spec("B", (self.evaluation.batch,), mesh, where="evaluation.batch")
 
     def check(self) -> None:
         super().check()
@@ -156,7 +161,7 @@ def _write(folder: RunFolder, listed: Path, corpus: SpeechCorpus) -> None:
     folder.write(listed, corpus.text())
 
 
-def _amounts(corpus: SpeechCorpus) -> dict[str, float]:
+def _amounts(corpus: SpeechCorpus) -> dict[str, int | float]:
     samples = sum(len(sound.samples) for sound in corpus.sounds())
     return {"utterances": len(corpus.utterances), "seconds": samples / corpus.preparation.front.rate_hz}
 

@@ -9,7 +9,7 @@ import pytest
 
 from cupola.core.errors import AudioError, Unsupported
 from cupola.data.audio.clip import Clip
-from cupola.data.audio.files import Encoding, decode, encode, read, write
+from cupola.data.audio.files import Encoding, decode, encode, rate_of, read, write
 
 av = pytest.importorskip("av")
 soundfile = pytest.importorskip("soundfile")
@@ -147,3 +147,15 @@ def test_without_the_extra_it_says_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     with pytest.raises(Unsupported, match=r"cupola\[speech\]"):
         decode(b"RIFF")
+
+
+def test_the_rate_of_a_file_is_told_without_decoding_it(tmp_path):
+    write(voice(11_025), tmp_path / "a.flac")
+    (tmp_path / "b.g722").write_bytes(by_ffmpeg(voice(16_000), "g722", "g722"))
+    (tmp_path / "c.webm").write_bytes(by_ffmpeg(voice(48_000), "webm", "libopus"))
+    assert [rate_of(tmp_path / name) for name in ("a.flac", "b.g722", "c.webm")] == [11_025, 16_000, 48_000]
+    (tmp_path / "d.wav").write_bytes(b"no sound")
+    with pytest.raises(AudioError, match="d.wav: no sound that can be read"):
+        rate_of(tmp_path / "d.wav")
+    with pytest.raises(AudioError, match="gone.wav: cannot be read"):
+        rate_of(tmp_path / "gone.wav")

@@ -1,16 +1,9 @@
-import functools
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cupola.core.context import Aside, Context, Mode
 from cupola.core.errors import ConfigError, ShapeError
 from cupola.models.speech.generate import Speaking, generate, stream
-from cupola.models.speech.loss import Objective, spoken_loss
-from cupola.optim.learner import Learner
-from cupola.optim.optimizer import AdamW
 
 KEY, EACH = jax.random.key(4), 3
 SHORT = Speaking(most_frames=21, chunk_frames=21)
@@ -98,50 +91,3 @@ def test_what_cannot_be_said_is_refused(model, p):
         next(stream(model, p, np.asarray([3, 10], np.int32), key=KEY))
     with pytest.raises(ConfigError, match="speaking: most_frames=0, .*\nUse such as 1000, 0.5 and 32"):
         Speaking(most_frames=0)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def learned(model, learner, p, batch, keys):
-    """Parameters after a step for each key."""
-    specs, objective = model.specs(), Objective(guided=1.0, last=5.0)
-
-    def step(carried, key):
-        p, state = carried
-
-        def loss(p):
-            context = Context(mode=Mode.TRAIN, key=key)
-            total, (weight, _, said) = spoken_loss(model, p, batch=batch, context=context, objective=objective)
-            return total / weight, said
-
-        gradient, said = jax.grad(loss, has_aux=True)(p)
-        p, state, _ = learner.update(gradient, state, p, specs, jnp.float32(0), Aside(state=said))
-        return (p, state), None
-
-    return jax.lax.scan(step, (p, learner.init(p, specs)), keys)[0][0]
-
-
-@pytest.mark.slow
-def test_a_reduced_model_learns_to_say_eight_utterances_by_itself(unsure, batch, utterances, spoken):
-    model = unsure.replace("decoder.pre_net_dropout.rate", 0.2)
-    learner = Learner(optimizer=AdamW(rate=3e-3, decay=0.0, b2=0.99))
-    keys = jax.random.split(jax.random.key(0), 800)
-    p = learned(model, learner, jax.jit(model.init)(jax.random.key(1)), jax.tree.map(jnp.asarray, batch), keys)
-    speaking = Speaking(most_frames=60, chunk_frames=60)
-    said = generate(model, p, utterances, key=KEY, speaking=speaking)
-    for own, true, symbols in zip(said, spoken, utterances, strict=True):
-        assert own.stopped
-        assert len(own.features) == len(true)
-        assert np.square(own.features - true).mean() < 0.1 * np.square(true).mean()
-        looked = own.weights.argmax(1)
-        assert (np.diff(looked) >= 0).all()
-        assert abs(looked - np.arange(len(true)) // EACH).max() <= 1
-        assert set(looked) >= set(range(len(symbols) - 1))
-    (alone,) = generate(model, p, utterances[:1], key=KEY, speaking=speaking)
-    parts = list(stream(model, p, utterances[0], key=KEY, speaking=speaking.replace("chunk_frames", 5)))
-    joined = np.concatenate([part.features for part in parts])
-    np.testing.assert_allclose(joined, alone.features, atol=1e-4 * abs(alone.features).max())
-    assert [part.stopped for part in parts] == [False] * (len(parts) - 1) + [True]
-    # The control: of other symbols it says something else.
-    for own, other in zip(said, spoken[1:] + spoken[:1], strict=True):
-        frames = min(len(own.features), len(other))
-        assert np.square(own.features[:frames] - other[:frames]).mean() > np.square(other).mean()

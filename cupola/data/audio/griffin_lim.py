@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cupola.config.value import Value
-from cupola.core.errors import AudioError, ConfigError
+from cupola.core.errors import ConfigError
+from cupola.core.module import Tree
 from cupola.data.audio.clip import Clip
-from cupola.data.audio.features import LogMel, Spectrum
+from cupola.data.audio.features import Spectrum
 from cupola.data.audio.spectrum import phase, random_phase
+from cupola.data.audio.vocoder import Vocoder
 
 
-class GriffinLim(Value):
-    """Turns the features of a front end into sound.
+class GriffinLim(Vocoder):
+    """The vocoder without parameters.
 
     Args:
         front: what made the features.
@@ -32,7 +33,6 @@ class GriffinLim(Value):
         inverse_steps: steps of the least squares from mel bins to frequencies.
     """
 
-    front: LogMel
     steps: int = 60
     momentum: float = 0.99
     sharpness: float = 1.0
@@ -60,19 +60,17 @@ class GriffinLim(Value):
         size = self.magnitudes(mel) ** self.sharpness
         return self._with_phases(size, key)
 
-    def of(self, features: Float[np.ndarray, "T M"], *, seed: int = 0) -> Clip:
+    def of(self, features: Float[np.ndarray, "T M"], *, params: Tree = None, seed: int = 0) -> Clip:
         """Returns the sound of the features of one clip.
+
+        Args:
+            params: none; whatever is given is not looked at.
+            seed: draws the phases that are begun with.
 
         Raises:
             AudioError: they are not [T, M] of this front end, or not finite.
         """
-        if features.ndim != 2 or features.shape[1] != self.front.bins or not len(features):
-            raise AudioError(
-                f"features of shape {features.shape}",
-                remedy=f"Give [T, {self.front.bins}]: frames by bins of the front end.",
-            )
-        if not np.isfinite(features).all():
-            raise AudioError("features that are not finite", remedy="What made them has diverged.")
+        self.check_features(features)
         frames = len(features)
         # Few lengths, few compilations: what is added is as silent as a feature can be.
         added = -frames % 64

@@ -1,7 +1,7 @@
 """A voice: text in, sound out, sentence by sentence.
 
 Text is put in words, cut at its sentences, read as symbols, spoken as frames, and turned into sound by
-the vocoder that always works. Not here: the parameters, which every call is given.
+a vocoder. Not here: the parameters, which every call is given: {"model": ..., "vocoder": ...}.
 Invariant: what `say` returns is what `stream` yields, joined; text, seed and parameters decide it.
 """
 
@@ -16,7 +16,7 @@ from cupola.config.value import Value
 from cupola.core.errors import AudioError, ConfigError, TextError
 from cupola.core.module import Tree
 from cupola.data.audio.clip import Clip
-from cupola.data.audio.griffin_lim import GriffinLim
+from cupola.data.audio.vocoder import Vocoder
 from cupola.data.spoken.english import English
 from cupola.data.spoken.sentences import sentences
 from cupola.data.spoken.symbols import Characters, Symbols
@@ -57,7 +57,7 @@ class Voice(Value):
 
     Args:
         model: makes frames.
-        vocoder: makes sound of them; its front end is what the model was taught with.
+        vocoder: makes sound of them, such as Griffin-Lim; its front end is what the model was taught with.
         symbols: what the model reads.
         language: puts text in words.
         speaking: how long and how steadily.
@@ -72,7 +72,7 @@ class Voice(Value):
     """
 
     model: Tacotron2
-    vocoder: GriffinLim
+    vocoder: Vocoder
     symbols: Symbols = Characters()
     language: English = English()
     speaking: Speaking = Speaking()
@@ -102,8 +102,16 @@ class Voice(Value):
                 remedy="Use such as 0.2, 0.005, 240 and 10000.",
             )
 
+    def specs(self) -> Tree:
+        """Returns the tree of all `Param`s: the model's under "model", the vocoder's, if any, under "vocoder"."""
+        return {"model": self.model.specs(), "vocoder": self.vocoder.specs()}
+
     def say(self, params: Tree, text: str, *, seed: int = 0) -> Said:
         """Returns the sound of a text, and which of its sentences were cut.
+
+        Args:
+            params: in the form of `specs`.
+            seed: draws whatever is drawn.
 
         Raises:
             TextError: there is nothing to say, it is too long, or it holds a character that is no symbol.
@@ -137,14 +145,15 @@ class Voice(Value):
         root = jax.random.key(seed)
         for number, (part, ids) in enumerate(zip(parts, read, strict=True)):
             key = jax.random.fold_in(root, number)
-            (utterance,) = generate(self.model, params, [ids], key=key, speaking=self.speaking)
+            (utterance,) = generate(self.model, params["model"], [ids], key=key, speaking=self.speaking)
             if len(utterance.features) < 2:
                 raise AudioError(
                     f"the model stopped at the first frame of {part!r}",
                     where="voice",
                     remedy="It has not learned to read this; train it longer, or raise speaking.threshold.",
                 )
-            samples = self._faded(self.vocoder.of(utterance.features, seed=seed).samples)
+            sound = self.vocoder.of(utterance.features, params=params["vocoder"], seed=seed)
+            samples = self._faded(sound.samples)
             pause = 0 if number == len(parts) - 1 else round(self.pause_seconds * self.vocoder.front.rate_hz)
             clip = Clip(np.pad(samples, (0, pause)), self.vocoder.front.rate_hz)
             yield Sentence(text=part, utterance=utterance, clip=clip)

@@ -46,12 +46,13 @@ def voice():
 
 @pytest.fixture(scope="module")
 def p(voice):
-    return jax.jit(voice.model.init)(jax.random.key(0))
+    return {"model": jax.jit(voice.model.init)(jax.random.key(0)), "vocoder": {}}
 
 
 def stopping(p, logit):
-    stop = p["decoder"]["stop"]
-    return p | {"decoder": p["decoder"] | {"stop": stop | {"bias": stop["bias"] + logit}}}
+    decoder = p["model"]["decoder"]
+    stop = decoder["stop"] | {"bias": decoder["stop"]["bias"] + logit}
+    return p | {"model": p["model"] | {"decoder": decoder | {"stop": stop}}}
 
 
 @pytest.fixture(scope="module")

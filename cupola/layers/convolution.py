@@ -29,6 +29,11 @@ def silenced(x: Float[Array, "B T D"], mask: Bool[Array, "B T"] | None) -> Float
     return x if mask is None else jnp.where(mask[..., None], x, 0)
 
 
+def kernel_dims(taps: str, inputs: int, outputs: int) -> str:
+    """Returns the letters of a kernel; a size of 1, which no mesh may split, has that of a tap."""
+    return f"{taps} {'D' if inputs > 1 else 'W'} {'F' if outputs > 1 else 'W'}"
+
+
 class Padding(enum.Enum):
     """Zeros around the input."""
 
@@ -92,8 +97,9 @@ class Conv1d(Module):
 
     def params(self) -> dict[str, Param]:
         shape = self.taps, self.width // self.groups, self.outputs
-        weight = {"weight": Param(shape, "W D F", init=self.init_weight, inputs=2)}
-        bias = {"bias": Param((self.outputs,), "F", init=Constant(), role=Role.SCALAR)}
+        dims = kernel_dims("W", *shape[1:])
+        weight = {"weight": Param(shape, dims, init=self.init_weight, inputs=2)}
+        bias = {"bias": Param((self.outputs,), dims.split()[-1], init=Constant(), role=Role.SCALAR)}
         return weight | bias if self.bias else weight
 
     @property
@@ -158,6 +164,8 @@ class Conv1d(Module):
         self, p: Tree, x: Float[Array, "B T D"], stride: int, dilation: int, zeros: tuple[int, int]
     ) -> Float[Array, "B U F"]:
         compute = self.precision.compute
+        if self.groups == self.width == self.outputs:
+            return self._each_alone(p, jnp.pad(x, ((0, 0), zeros, (0, 0))), stride, dilation)
         return jax.lax.conv_general_dilated(
             x.astype(compute),
             p["weight"].astype(compute),
@@ -169,6 +177,14 @@ class Conv1d(Module):
             precision=jax.lax.Precision.HIGHEST if compute == jnp.float32 else None,
             preferred_element_type=self.precision.accumulate,
         )
+
+    def _each_alone(self, p: Tree, x: Float[Array, "B T D"], stride: int, dilation: int) -> Float[Array, "B U F"]:
+        """Every number by itself, as a sum of shifted products: a convolution of groups takes a CPU 20 to 80 times as long."""
+        last = x.shape[1] - (self.taps - 1) * dilation
+        weight = p["weight"].astype(self.precision.compute).astype(self.precision.accumulate)
+        wide = x.astype(self.precision.compute).astype(self.precision.accumulate)
+        shifted = [wide[:, w * dilation :][:, :last:stride] * weight[w][None] for w in range(self.taps)]
+        return sum(shifted[1:], shifted[0])
 
     def _zeros(self) -> tuple[int, int]:
         match self.padding:

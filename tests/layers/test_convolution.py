@@ -18,14 +18,16 @@ FORMS = [
     {"taps": 3, "stride": 2},
     {"taps": 3, "stride": 3, "dilation": 2, "padding": Padding.CAUSAL, "groups": 2},
     {"taps": 2, "groups": 2, "bias": False},
+    {"taps": 5, "dilation": 2, "groups": WIDTH, "outputs": WIDTH},
+    {"taps": 4, "stride": 2, "groups": WIDTH, "outputs": WIDTH, "padding": Padding.CAUSAL},
     {"taps": 1},
 ]
 
 
 def made(**fields):
-    conv = Conv1d(precision=FLOAT32, width=WIDTH, outputs=OUTPUTS, **fields)
+    conv = Conv1d(**{"precision": FLOAT32, "width": WIDTH, "outputs": OUTPUTS} | fields)
     p = conv.init(jax.random.key(1))
-    return conv, (p | {"bias": normal(OUTPUTS, seed=2)} if conv.bias else p)
+    return conv, (p | {"bias": normal(conv.outputs, seed=2)} if conv.bias else p)
 
 
 def formula(conv):
@@ -95,7 +97,14 @@ def test_a_causal_one_sees_nothing_later():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"taps": 2, "dilation": 4}, {"taps": 3, "dilation": 2}, {"taps": 1}, {"taps": 3, "groups": 2}]
+    "fields",
+    [
+        {"taps": 2, "dilation": 4},
+        {"taps": 3, "dilation": 2},
+        {"taps": 1},
+        {"taps": 3, "groups": 2},
+        {"taps": 3, "groups": WIDTH, "outputs": WIDTH},
+    ],
 )
 def test_frame_by_frame_is_the_whole_sequence(fields):
     conv, p = made(padding=Padding.CAUSAL, **fields)

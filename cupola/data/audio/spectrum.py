@@ -11,7 +11,7 @@ import enum
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Float32
 
 from cupola.config.value import Value
 from cupola.core.errors import AudioError, ConfigError
@@ -123,15 +123,18 @@ class Stft(Value):
 
     def inverse_within(self, spectrum: Complex[Array, "*batch T K"]) -> Float[Array, "*batch N"]:
         """Returns the signal whose transform without padding is nearest to a spectrum; 0 where no window reaches."""
-        weights = self.weights()
-        frames = jnp.fft.irfft(spectrum, self.size)
-        windowed = frames * jnp.asarray(weights, jnp.float32).reshape([1] * (frames.ndim - 1) + [-1])
-        squares = np.broadcast_to(np.square(weights), (spectrum.shape[-2], self.size))
-        reach = self._added(squares, np)
+        windowed = self.windowed(spectrum)
+        squares = np.broadcast_to(np.square(self.weights()), (spectrum.shape[-2], self.size))
+        reach = self.added(squares, np)
         # Where the window has all but ended, what it divides by is smaller than its rounding.
         scale = np.where(reach > 1e-8, 1 / np.maximum(reach, 1e-8), 0)
-        added = self._added(windowed, jnp)
+        added = self.added(windowed, jnp)
         return added * jnp.asarray(scale, jnp.float32).reshape([1] * (added.ndim - 1) + [-1])
+
+    def windowed(self, spectrum: Complex[Array, "*batch T K"]) -> Float[Array, "*batch T size"]:
+        """Returns each frame's samples under the window, before they are added up (`OverlapAdd`)."""
+        frames = jnp.fft.irfft(spectrum, self.size)
+        return frames * jnp.asarray(self.weights(), jnp.float32).reshape([1] * (frames.ndim - 1) + [-1])
 
     def _framed(self, samples: Float[Array, "*batch N"]) -> Float[Array, "*batch T size"]:
         count = (samples.shape[-1] - self.size) // self.hop + 1
@@ -142,7 +145,7 @@ class Stft(Value):
         hops = filled.reshape(*samples.shape[:-1], -1, self.hop)
         return jnp.concatenate([hops[..., i : i + count, :] for i in range(shifts)], axis=-1)[..., : self.size]
 
-    def _added(self, frames, xp):
+    def added(self, frames, xp):
         """The transpose of `_framed`: frames added up where they overlap; with numpy or jax.numpy as `xp`."""
         shifts = -(-self.size // self.hop)
         none = [(0, 0)] * (frames.ndim - 1)
@@ -151,6 +154,47 @@ class Stft(Value):
         added = sum(xp.pad(hops[..., i, :], [*none[:-1], (i, shifts - 1 - i), (0, 0)]) for i in range(shifts))
         flat = added.reshape(*added.shape[:-2], -1)
         return flat[..., : (frames.shape[-2] - 1) * self.hop + self.size]
+
+
+class OverlapAdd:
+    """Frames added up as they come: the samples of `Stft.inverse`, each as soon as no later frame reaches it.
+
+    Args:
+        stft: whose `windowed` makes the frames.
+    """
+
+    def __init__(self, stft: Stft):
+        self._stft, self._squares = stft, np.square(stft.weights())
+        self._frames, self._given = 0, 0
+        self._added = np.zeros((2, stft.margin + stft.size))
+
+    def add(self, frames: Float[np.ndarray, "T size"]) -> Float32[np.ndarray, " N"]:
+        """Returns the samples that are complete with these frames."""
+        if not len(frames):
+            return np.zeros(0, np.float32)
+        new = np.stack([self._stft.added(x, np) for x in (frames, np.broadcast_to(self._squares, frames.shape))])
+        begin = self._frames * self._stft.hop - self._given
+        end = begin + new.shape[1]
+        self._added = np.pad(self._added, ((0, 0), (0, max(0, end - self._added.shape[1]))))
+        self._added[:, begin:end] += new
+        self._frames += len(frames)
+        complete = self._frames * self._stft.hop - self._stft.margin
+        return self._taken(min(complete, self._stft.samples(self._frames)))
+
+    def finish(self, samples: int) -> Float32[np.ndarray, " N"]:
+        """Returns the rest of so many samples, counted from the first; what no frame reaches is 0."""
+        return self._taken(samples)
+
+    def _taken(self, samples: int) -> Float32[np.ndarray, " N"]:
+        """The samples up to this one that were not given yet; the margin is kept in front of them."""
+        margin, count = self._stft.margin, max(0, samples - self._given)
+        short = margin + count - self._added.shape[1]
+        self._added = np.pad(self._added, ((0, 0), (0, max(0, short))))
+        added, reach = self._added[:, margin : margin + count]
+        self._added = self._added[:, count:]
+        self._given += count
+        # Where the window has all but ended, what it divides by is smaller than its rounding.
+        return np.where(reach > 1e-8, added / np.maximum(reach, 1e-8), 0).astype(np.float32)
 
 
 def phase(spectrum: Complex[Array, "*shape"]) -> Complex[Array, "*shape"]:

@@ -42,7 +42,7 @@ class Vocoder(Value):
         raise NotImplementedError
 
     def stream(
-        self, features: Iterable[Float[np.ndarray, "T M"]], *, params: Tree, seed: int = 0
+        self, features: Iterable[Float[np.ndarray, "_ M"]], *, params: Tree, seed: int = 0
     ) -> Iterator[Float32[np.ndarray, " N"]]:
         """Yields the samples of one clip, whose features come a few frames at a time.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cupola.core.errors import AudioError, ConfigError
-from cupola.data.audio.spectrum import Padding, Stft, phase, random_phase
+from cupola.data.audio.spectrum import OverlapAdd, Padding, Stft, phase, random_phase
 
 EVERY = [
     Stft(size=64, hop=16),
@@ -115,3 +115,28 @@ def test_an_odd_margin_is_refused():
 def test_too_few_samples_to_mirror_are_refused():
     with pytest.raises(AudioError, match="at least 33"):
         EVERY[0](jnp.zeros(32))
+
+
+@pytest.mark.parametrize("stft", EVERY, ids=str)
+@pytest.mark.parametrize("portions", [(11,), (1,) * 11, (4, 0, 6, 1)], ids=str)
+def test_frames_that_come_in_portions_add_up_to_the_inverse(stft, portions):
+    spectrum = random_phase(jax.random.key(0), (11, stft.bins))
+    frames = np.asarray(stft.windowed(spectrum))
+    whole = stft.inverse(spectrum)
+    overlap, made, at = OverlapAdd(stft), [], 0
+    for portion in portions:
+        made.append(overlap.add(frames[at : at + portion]))
+        at += portion
+        # Nothing is held back that no later frame reaches.
+        assert sum(map(len, made)) == max(0, min(at * stft.hop - stft.margin, stft.samples(at)))
+    made.append(overlap.finish(stft.samples(11)))
+    np.testing.assert_allclose(np.concatenate(made), whole, atol=8 * np.finfo(np.float32).eps * abs(whole).max())
+    assert len(np.concatenate(made)) == stft.samples(11)
+
+
+def test_what_no_frame_reaches_is_silent():
+    overlap = OverlapAdd(EVERY[0])
+    overlap.add(np.ones((3, EVERY[0].size), np.float32))
+    rest = overlap.finish(1000)
+    assert len(rest) + max(0, 3 * EVERY[0].hop - EVERY[0].margin) == 1000
+    assert not rest[-100:].any()

@@ -11,6 +11,7 @@ from cupola.config.suggest import did_you_mean
 from cupola.core.errors import ConfigError
 from cupola.recipes.quickstart import quickstart
 from cupola.recipes.tacotron2 import tacotron2, tacotron2_small
+from cupola.recipes.vocoders import vocos, vocos_small, vocos_spectral, wavenet, wavenet_small
 from cupola.train.experiment import Training
 from cupola.train.folder import RunFolder
 
@@ -18,6 +19,11 @@ RECIPES: dict[str, Callable[[], Training]] = {
     "quickstart": quickstart,
     "tacotron2": tacotron2,
     "tacotron2-small": tacotron2_small,
+    "vocos": vocos,
+    "vocos-small": vocos_small,
+    "vocos-spectral": vocos_spectral,
+    "wavenet": wavenet,
+    "wavenet-small": wavenet_small,
 }
 
 

@@ -43,7 +43,8 @@ class Trainer:
         shard = Shard(index=jax.process_index(), count=jax.process_count())
         self.loader, self.evaluator = task.loader(shard), task.evaluator(self._placed, shard)
         self.checkpoints = Checkpoints(folder.checkpoints, retention=experiment.saving.retention)
-        self.state = initial(experiment, self.mesh)
+        begins = self.checkpoints.latest() is None
+        self.state = initial(experiment, self.mesh, *([task.begin] if begins else []))
         self.step, self.tokens, self._seconds_before = 0, 0, 0.0
         self._saved_step, self._saved_seconds = -1, 0.0
         self._pending: tuple[Done, dict[str, jax.Array]] | None = None

@@ -3,6 +3,8 @@
 Invariant: state, data position and training seconds together decide every later number.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
@@ -31,8 +33,13 @@ class TrainState:
     key: Key[Array, ""]
 
 
-def initial(experiment: Training, mesh: jax.sharding.Mesh) -> TrainState:
+def initial(
+    experiment: Training, mesh: jax.sharding.Mesh, begin: Callable[[Tree], Tree] = lambda params: params
+) -> TrainState:
     """Returns the state before the first step, laid out on the mesh.
+
+    Args:
+        begin: makes the first parameters of those that are drawn, laid out as these are.
 
     Raises:
         MeshError: a parameter does not divide over the mesh.
@@ -41,7 +48,7 @@ def initial(experiment: Training, mesh: jax.sharding.Mesh) -> TrainState:
     specs = experiment.model.specs()
     root = jax.random.key(experiment.seed)
     place = shardings(specs, mesh, experiment.rules)
-    params = jax.jit(experiment.model.init, out_shardings=place)(stream(root, "params"))
+    params = begin(jax.jit(experiment.model.init, out_shardings=place)(stream(root, "params")))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     # What the learner makes like a parameter lies as the parameter does; the rest lies everywhere.
     learner = jax.tree.map(

@@ -122,6 +122,13 @@ class Task:
 
     experiment: Training
 
+    def begin(self, params: Tree) -> Tree:
+        """Returns the parameters before the first step, of which `params` were drawn; by default just these.
+
+        A run that goes on does not come by here.
+        """
+        return params
+
     def loader(self, shard: Shard) -> Prefetched:
         """Returns the batches to learn from, at their first; few shapes, for each is compiled.
 

@@ -16,7 +16,7 @@ from cupola.data.audio.spectrum import Stft
 RESOLUTIONS = (Stft(size=512, hop=128), Stft(size=1024, hop=256), Stft(size=2048, hop=512))
 """Frames from 20 ms to 130 ms at 16 to 24 kHz."""
 
-_LEAST = 1e-5
+LEAST = 1e-5
 """Magnitudes below this count as this: 150 dB below full scale."""
 
 
@@ -76,7 +76,7 @@ def mel_distance(made: Float[Array, "B N"], true: Float[Array, "B N"], front: Lo
 
 def magnitude_distance(made: Float[Array, "B N"], true: Float[Array, "B N"], stft: Stft) -> Float[Array, " B"]:
     """Returns |S - S'| / |S| + the mean of |log S - log S'|, of magnitudes S of the true and S' of the made sound."""
-    ours, theirs = (jnp.maximum(jnp.abs(stft(x)), _LEAST) for x in (made, true))
+    ours, theirs = (jnp.maximum(jnp.abs(stft(x)), LEAST) for x in (made, true))
     relative = _norm(theirs - ours) / _norm(theirs)
     return relative + jnp.abs(jnp.log(theirs) - jnp.log(ours)).mean((1, 2))
 

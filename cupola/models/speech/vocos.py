@@ -84,7 +84,7 @@ class Vocos(Assembled):
     """
 
     bins: int = bound("numbers in a frame")
-    stft: Stft
+    stft: Stft = bound("of the spectra")
     width: int = 512
     hidden: int = 1536
     layers: int = 8

@@ -1,17 +1,22 @@
 """Recordings in files: any format to one channel of float32, and clips to the formats that people play.
 
 Read by libsndfile where it can (WAV, FLAC, OGG, MP3) and by FFmpeg, which PyAV brings in its wheel,
-where it cannot (G.722, M4A, WebM, AAC). Not here: what is done to a clip (`clip.py`).
-Invariant: 16-bit samples come back from a file of 16 bits as they were.
+where it cannot (G.722, M4A, WebM, AAC). Not here: what is done to a clip (`clip.py`), sound that is sent
+while it is made (`streams.py`).
+Invariant: 16-bit samples come back from a file of 16 bits as they were; channels are averaged block by block, and
+a file that lasts longer than is wanted is refused as soon as that is known, whatever its header says.
 """
 
 import contextlib
 import enum
 import io
+import itertools
 import logging
+import math
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float32
@@ -24,7 +29,10 @@ from cupola.data.files import whole
 logger = logging.getLogger(__name__)
 
 _BLOCK = 2**16
-"""Samples written at a time: libsndfile overflows its stack on a long clip in one piece of Vorbis."""
+"""Samples read or written at a time: libsndfile overflows its stack on a long clip in one piece of Vorbis."""
+
+_USUAL_RATE_HZ = 48_000
+"""A second of a higher rate counts as more than one: what is bounded is memory."""
 
 
 class Encoding(enum.Enum):
@@ -94,24 +102,27 @@ def read(path: str | os.PathLike[str], *, rate_hz: int | None = None) -> Clip:
         raise AudioError(error.problem, where=os.fspath(path), remedy=error.remedy) from error
 
 
-def decode(data: bytes, *, rate_hz: int | None = None, raw_g722: bool = False) -> Clip:
+def decode(
+    data: bytes, *, rate_hz: int | None = None, raw_g722: bool = False, most_seconds: float = math.inf
+) -> Clip:
     """Returns the sound in the bytes of a file, its channels averaged.
 
     Args:
         data: the whole file.
         rate_hz: the rate to return it at; None means the file's own.
         raw_g722: whether these are G.722 at 64 kbit/s, which has no header to know it by.
+        most_seconds: decoding ends with an error once there is more: a small file may hold days of silence.
 
     Raises:
-        AudioError: the bytes hold no sound that can be read, or no samples.
+        AudioError: the bytes hold no sound that can be read, or no samples, or too many.
         Unsupported: the extra `speech` is not installed.
     """
     if not data:
         raise AudioError("the file is empty", remedy="Give a recording that has any samples.")
     if raw_g722:
-        clip = _by_ffmpeg(data, "g722")
+        clip = _by_ffmpeg(data, "g722", most_seconds)
     else:
-        clip = _by_libsndfile(data) or _by_ffmpeg(data, None)
+        clip = _by_libsndfile(data, most_seconds) or _by_ffmpeg(data, None, most_seconds)
     return clip if rate_hz is None else clip.at_rate(rate_hz)
 
 
@@ -191,31 +202,40 @@ def _within_scale(samples: Float32[np.ndarray, " N"]) -> Float32[np.ndarray, " N
     return samples
 
 
-def _by_libsndfile(data: bytes) -> Clip | None:
+def _by_libsndfile(data: bytes, most_seconds: float) -> Clip | None:
     soundfile = bring("soundfile", "speech")
     try:
-        samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            # Read to the end rather than for as many samples as the header claims, which may be none or wrong.
+            return _joined(_blocks(file), file.samplerate, most_seconds)
     except soundfile.SoundFileError:
         return None
-    return Clip(_mono(samples), rate_hz)
 
 
-def _by_ffmpeg(data: bytes, container: str | None) -> Clip:
+def _blocks(file: Any) -> Iterator[Float32[np.ndarray, "N channels"]]:
+    size = max(1, _BLOCK // file.channels)
+    while len(block := file.read(size, dtype="float32", always_2d=True)):
+        yield block
+
+
+def _by_ffmpeg(data: bytes, container: str | None, most_seconds: float) -> Clip:
     av = bring("av", "speech")
     try:
         with av.open(io.BytesIO(data), format=container) as file:
             if not file.streams.audio:
                 raise AudioError("holds no sound", remedy="Give a file that has a sound track.")
             planar = av.AudioResampler(format="fltp")
-            frames = [out for frame in file.decode(audio=0) for out in planar.resample(frame)]
+            frames = (out for frame in file.decode(audio=0) for out in planar.resample(frame))
+            first = next(frames, None)
+            if first is None:
+                raise AudioError("holds no samples", remedy="Give a recording that has any.")
+            blocks = (frame.to_ndarray().T for frame in itertools.chain([first], frames))
+            return _joined(blocks, first.sample_rate, most_seconds)
     except av.FFmpegError as error:
         raise AudioError(
             f"no sound that can be read ({error.strerror})",
             remedy="Give a recording, such as WAV, FLAC, OGG, MP3, M4A or G.722.",
         ) from None
-    if not frames:
-        raise AudioError("holds no samples", remedy="Give a recording that has any.")
-    return Clip(_mono(np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T), frames[0].sample_rate)
 
 
 def _rate_by_ffmpeg(file: BinaryIO, container: str | None) -> int:
@@ -232,5 +252,20 @@ def _rate_by_ffmpeg(file: BinaryIO, container: str | None) -> int:
         ) from None
 
 
-def _mono(samples: Float32[np.ndarray, "N channels"]) -> Float32[np.ndarray, " N"]:
-    return np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32))
+def _joined(blocks: Iterable[Float32[np.ndarray, "N channels"]], rate_hz: int, most_seconds: float) -> Clip:
+    """One channel of all blocks, which are taken only as long as they are not too many."""
+    most, count = most_seconds * min(rate_hz, _USUAL_RATE_HZ), 0
+    parts = []
+    for block in blocks:
+        count += len(block)
+        if count > most:
+            raise AudioError(
+                f"the recording lasts more than {_spoken_length(most / rate_hz)}",
+                remedy=f"Send at most {_spoken_length(most / rate_hz)} at once.",
+            )
+        parts.append(np.ascontiguousarray(block.mean(axis=1, dtype=np.float32)))
+    return Clip(np.concatenate(parts) if parts else np.zeros(0, np.float32), rate_hz)
+
+
+def _spoken_length(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} hours" if seconds >= 3600 else f"{seconds:.3g} seconds"

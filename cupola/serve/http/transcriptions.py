@@ -21,7 +21,7 @@ from cupola.models.speech.recognizer import Recognizer
 from cupola.models.speech.transcribe import follow
 from cupola.models.speech.transcript import Format, Transcript
 from cupola.models.speech.whisper_tokens import Task
-from cupola.serve.errors import Busy, InvalidRequest, NotFound
+from cupola.serve.errors import Busy, NotFound
 from cupola.serve.http.audio_body import AudioBody, Reply, read_audio_body
 from cupola.serve.http.call import Call, Endpoint
 from cupola.serve.http.errors import ModelNotFound, TimedOut
@@ -109,16 +109,11 @@ class _Handlers:
 
 def _clip(body: AudioBody) -> Clip:
     try:
-        clip = decode(body.file.data, raw_g722=body.file.name.lower().endswith(".g722"))
+        raw_g722 = body.file.name.lower().endswith(".g722")
+        clip = decode(body.file.data, raw_g722=raw_g722, most_seconds=_LONGEST_SECONDS)
         clip.check_sound()
     except AudioError as error:
         raise error.under("file") from None
-    if clip.seconds > _LONGEST_SECONDS:
-        raise InvalidRequest(
-            f"the recording lasts {clip.seconds / 3600:.1f} hours",
-            where="file",
-            remedy=f"Send at most {_LONGEST_SECONDS / 3600:g} hours at once.",
-        )
     return clip
 
 

@@ -159,3 +159,55 @@ def test_the_rate_of_a_file_is_told_without_decoding_it(tmp_path):
         rate_of(tmp_path / "d.wav")
     with pytest.raises(AudioError, match="gone.wav: cannot be read"):
         rate_of(tmp_path / "gone.wav")
+
+
+def bomb(seconds=7200.0, rate_hz=8000):
+    """A small file of long silence."""
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate_hz, 1, "PCM_16", format="FLAC") as file:
+        for _ in range(round(seconds * rate_hz / 2**16)):
+            file.write(np.zeros(2**16, np.int16))
+    return buffer.getvalue()
+
+
+def unsaid(flac):
+    """The same file whose head does not say how long it lasts."""
+    at = 4 + 4 + 13  # the marker, the block's head, and what stands before the count of 36 bits
+    return flac[:at] + bytes([flac[at] & 0xF0]) + bytes(4) + flac[at + 5 :]
+
+
+def test_a_small_file_of_hours_is_refused_while_it_is_decoded(monkeypatch):
+    data = bomb()
+    assert len(data) < 200_000
+    read_samples = []
+    inner = soundfile.SoundFile.read
+
+    def counted(self, frames=-1, *args, **options):
+        block = inner(self, frames, *args, **options)
+        read_samples.append(len(block))
+        return block
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    for held in (data, unsaid(data)):
+        read_samples.clear()
+        with pytest.raises(AudioError, match=r"lasts more than 60 seconds\nSend at most 60 seconds at once"):
+            decode(held, most_seconds=60.0)
+        assert sum(read_samples) <= 60 * 8000 + 2**16
+    assert decode(data, most_seconds=7300.0).seconds > 7000
+
+
+def test_ffmpeg_is_stopped_too():
+    held = by_ffmpeg(voice(seconds=3.0), "adts", "aac")
+    with pytest.raises(AudioError, match="lasts more than 1 seconds"):
+        decode(held, most_seconds=1.0)
+    assert decode(held, most_seconds=4.0).seconds > 2.9
+
+
+def test_a_file_that_does_not_say_how_long_it_lasts_is_read_to_its_end():
+    flac = encode(voice(), Encoding.FLAC)
+    np.testing.assert_array_equal(decode(unsaid(flac)).samples, decode(flac).samples)
+
+
+def test_a_high_rate_counts_for_more():
+    with pytest.raises(AudioError, match="lasts more than 0.5 seconds"):
+        decode(encode(voice(96_000, 0.9), Encoding.WAV), most_seconds=1.0)

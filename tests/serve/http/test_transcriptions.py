@@ -149,8 +149,9 @@ def test_limits(start, wav, monkeypatch):
     with pytest.raises(openai.InternalServerError, match="within 1e-05 seconds"):
         start(limits=Limits(request_seconds=1e-5)).client().audio.transcriptions.create(**given)
     monkeypatch.setattr(transcriptions, "_LONGEST_SECONDS", 0.1)
-    with pytest.raises(openai.BadRequestError, match="Send at most"):
+    with pytest.raises(openai.BadRequestError, match="Send at most 0.1 seconds") as refused:
         start().client().audio.transcriptions.create(**given)
+    assert refused.value.param == "file"
     monkeypatch.setattr(transcriptions, "_WAITING", 0)
     with pytest.raises(openai.RateLimitError, match="are being listened to"):
         start().client().audio.transcriptions.create(**given)

@@ -6,6 +6,7 @@ import pytest
 
 from cupola.core.dtype import FLOAT32
 from cupola.core.errors import AudioError, ConfigError, TextError
+from cupola.data.audio.clip import Clip
 from cupola.data.audio.features import LogMel
 from cupola.data.audio.griffin_lim import GriffinLim
 from cupola.data.audio.mel import MelFilters
@@ -141,3 +142,72 @@ def test_parts_that_do_not_fit_are_refused(voice, fields, message):
 def test_pieces_of_one_sentence_too_long_are_said_as_several(voice, endless):
     text = ", ".join(itertools.repeat("one two three four", 4)) + "."
     assert [len(part.text) <= 40 for part in voice.stream(endless, text)] == [True] * 2
+
+
+def test_pieces_are_what_is_said(voice, endless):
+    text = "One two. Three."
+    quick = voice.replace("speaking.chunk_frames", 8)
+    pieces = list(quick.pieces(endless, text, seed=1))
+    said = quick.say(endless, text, seed=1)
+    np.testing.assert_array_equal(np.concatenate([piece.samples for piece in pieces]), said.clip.samples)
+    ends = [piece for piece in pieces if piece.utterance is not None]
+    assert [piece.text for piece in ends] == ["One two.", "Three."]
+    assert [len(piece.utterance.features) for piece in ends] == [40, 40]
+    np.testing.assert_allclose(voice.say(endless, text, seed=1).clip.samples, said.clip.samples, atol=1e-4)
+
+
+class Direct(GriffinLim):
+    """Streams: each frame is a step of samples of its mean."""
+
+    def of(self, features, *, params=None, seed=0):
+        return Clip(np.concatenate(list(self.stream([features], params=params))), self.front.rate_hz)
+
+    def stream(self, features, *, params, seed=0):
+        for some in features:
+            yield np.repeat(np.tanh(some.mean(1)), 64).astype(np.float32)
+
+
+def test_a_vocoder_that_streams_is_heard_before_the_sentence_is_ready(voice, endless):
+    quick = voice.replace("vocoder", Direct(front=FRONT)).replace("speaking.chunk_frames", 8)
+    frames = []
+
+    def between():
+        frames.append(1)
+
+    pieces = quick.pieces(endless, "One two.", between=between)
+    first = next(pieces)
+    early = len(frames)
+    rest = list(pieces)
+    assert first.utterance is None
+    assert early < len(frames)
+    samples = np.concatenate([piece.samples for piece in [first, *rest]])
+    assert len(samples) == 40 * 64
+    fade = round(quick.fade_seconds * RATE)
+    assert samples[0] == 0
+    assert samples[-1] == 0
+    mean = np.tanh(rest[-1].utterance.features.mean(1))
+    np.testing.assert_allclose(samples[fade:-fade], np.repeat(mean, 64)[fade:-fade], atol=1e-5)
+
+
+def test_speaking_ends_between_frames_where_nobody_listens(voice, endless):
+    class Gone(Exception):
+        pass
+
+    left = iter([None, None])
+
+    def between():
+        if next(left, Gone) is Gone:
+            raise Gone
+
+    quick = voice.replace("speaking.chunk_frames", 8)
+    with pytest.raises(Gone):
+        list(quick.pieces(endless, "One two.", between=between))
+
+
+def test_speed_shortens_and_lengthens(voice, endless):
+    once = voice.say(endless, "One.").clip.seconds
+    for speed in (0.5, 2.0, 4.0):
+        said = voice.replace("speed", speed).say(endless, "One.").clip.seconds
+        assert abs(said - once / speed) < 3 * 64 / RATE
+    with pytest.raises(ConfigError, match="speed: 5\nUse 0.25 to 4"):
+        voice.replace("speed", 5.0)

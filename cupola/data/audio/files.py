@@ -102,9 +102,7 @@ def read(path: str | os.PathLike[str], *, rate_hz: int | None = None) -> Clip:
         raise AudioError(error.problem, where=os.fspath(path), remedy=error.remedy) from error
 
 
-def decode(
-    data: bytes, *, rate_hz: int | None = None, raw_g722: bool = False, most_seconds: float = math.inf
-) -> Clip:
+def decode(data: bytes, *, rate_hz: int | None = None, raw_g722: bool = False, most_seconds: float = math.inf) -> Clip:
     """Returns the sound in the bytes of a file, its channels averaged.
 
     Args:

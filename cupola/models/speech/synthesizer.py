@@ -1,0 +1,70 @@
+"""A model that speaks, with all that belongs to it: what files and runs give and what says a text.
+
+Not here: speaking (`voice.py`), files (`interop/voice.py`).
+"""
+
+import dataclasses
+
+from cupola.config.value import Value
+from cupola.core.dtype import Precision
+from cupola.core.errors import ConfigError
+from cupola.core.module import Tree
+from cupola.models.speech.voice import Voice
+
+
+class Card(Value):
+    """What is to be known of a voice before it is used.
+
+    Args:
+        licence: of the parameters, such as "CC0-1.0".
+        data: what it was trained on, whose it is, and under which licence.
+        language: a code, such as "en".
+        about: what else is to be said: how it was made, what it is not for.
+        figures: names and values of what was measured, such as ("word error rate, %", "4.1").
+    """
+
+    licence: str
+    data: str
+    language: str = "en"
+    about: str = ""
+    figures: tuple[tuple[str, str], ...] = ()
+
+    def check(self) -> None:
+        for name in ("licence", "data", "language"):
+            if not getattr(self, name).strip():
+                raise ConfigError("is empty", where=name, remedy="Say it, or say that it is not known.")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Synthesizer:
+    """A voice with its parameters.
+
+    Args:
+        name: under which it was asked for.
+        voice: how it speaks.
+        params: in the form of `voice.specs()`.
+        card: what is to be known of it; None: nobody wrote one.
+    """
+
+    name: str
+    voice: Voice
+    params: Tree
+    card: Card | None = None
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of what it says."""
+        return self.voice.vocoder.front.rate_hz
+
+    def at(self, *, speed: float | None = None, precision: Precision | None = None) -> "Synthesizer":
+        """Returns it with another speed, or with products of another format.
+
+        Raises:
+            ConfigError: the speed is too high or too low.
+        """
+        voice = self.voice
+        if speed is not None:
+            voice = voice.replace("speed", speed)
+        if precision is not None:
+            voice = voice.replace("model.precision", precision)
+        return dataclasses.replace(self, voice=voice)

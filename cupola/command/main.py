@@ -22,6 +22,8 @@ COMMANDS = {
     "eval": Later("cupola.command.evaluate", "evaluate"),
     "config": Later("cupola.command.config", "app"),
     "transcribe": Later("cupola.command.transcribe", "transcribe", "serve"),
+    "speak": Later("cupola.command.speak", "speak", "speech"),
+    "export": Later("cupola.command.export", "export", "serve"),
     "doctor": Later("cupola.command.doctor", "doctor"),
     "kernels": Later("cupola.command.kernels", "app"),
     "fetch": Later("cupola.command.fetch", "fetch", "serve"),

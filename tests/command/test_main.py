@@ -50,7 +50,8 @@ TEXTS = {
 COMMANDS = [
     (), ("quickstart",), ("train",), ("complete",), ("eval",), ("config",), ("config", "show"), ("config", "diff"),
     ("doctor",), ("version",), ("fetch",), ("serve",), ("chat",), ("bench",), ("bench", "serve"), ("keys",),
-    ("keys", "make"), ("keys", "list"), ("keys", "revoke"), ("transcribe",),
+    ("keys", "make"), ("keys", "list"), ("keys", "revoke"), ("transcribe",), ("speak",),
+    ("export",),
 ]  # fmt: skip
 
 

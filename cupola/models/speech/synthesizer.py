@@ -68,3 +68,7 @@ class Synthesizer:
         if precision is not None:
             voice = voice.replace("model.precision", precision)
         return dataclasses.replace(self, voice=voice)
+
+    def with_card(self, card: Card) -> "Synthesizer":
+        """Returns it with another card."""
+        return dataclasses.replace(self, card=card)

@@ -22,6 +22,7 @@ from cupola.serve.http.envelope import Envelope
 from cupola.serve.http.errors import REQUEST_ID, WrongMethod, error_response
 from cupola.serve.http.guard import Guard, Open
 from cupola.serve.http.limits import Limits
+from cupola.serve.http.skills import Skilled
 
 
 def make_app(
@@ -32,6 +33,7 @@ def make_app(
     hosts: Iterable[str] | None = None,
     allow_origins: Sequence[str] = (),
     endpoints: Sequence[Endpoint] = (),
+    others: Iterable[Skilled] = (),
 ) -> Starlette:
     """Returns the application; its `state.service` is what all calls share.
 
@@ -42,10 +44,12 @@ def make_app(
         hosts: names by which it may be called, without ports; None: any, or as its `Server`'s address says.
         allow_origins: sites whose pages may call it from a browser, such as "https://example.org".
         endpoints: more routes, behind the guard like all.
+        others: models that hear or speak, which these routes serve, to be listed.
     """
     names = None if hosts is None else frozenset(host.lower() for host in hosts)
     listed = served.values() if isinstance(served, Mapping) else served
-    service = Service({one.name: one for one in listed}, guard or Open(), limits, names)
+    beside = {one.name: one for one in others}
+    service = Service({one.name: one for one in listed}, guard or Open(), limits, beside, names)
     rows = [*_endpoints(), *endpoints]
     routes = [Route(row.path, Guarded(service, row), methods=[row.method]) for row in rows]
     routes.append(Route("/health", health.Health(service).health, methods=["GET"]))

@@ -15,7 +15,7 @@ import enum
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import starlette.requests
@@ -40,6 +40,7 @@ from cupola.serve.http.errors import (
 from cupola.serve.http.guard import Action, Caller, Guard
 from cupola.serve.http.limits import Limits
 from cupola.serve.http.metrics import Metrics
+from cupola.serve.http.skills import Skilled
 from cupola.serve.request import Request
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Service:
         models: by name; adapters come and go.
         guard: asked by every route but /health.
         limits: of each call.
+        others: models that hear or speak, by name.
         hosts: names by which the server may be called, in lower case; None: any. Naming them keeps a page
             of another site from reaching a server on this machine through a name that it lets point here.
     """
@@ -73,6 +75,7 @@ class Service:
     models: dict[str, Served]
     guard: Guard
     limits: Limits
+    others: Mapping[str, Skilled] = dataclasses.field(default_factory=dict)
     hosts: frozenset[str] | None = None
     state: State = State.SERVING
     calls: "set[Call]" = dataclasses.field(default_factory=set)
@@ -143,6 +146,11 @@ class Call:
         names = {_object(served): name for name, served in self.service.models.items()}
         return [names[object] for object in await self.service.guard.visible(self.caller, names)]
 
+    async def skilled(self) -> list[Skilled]:
+        """Returns the models that hear or speak of which the caller may know."""
+        names = {f"model:{name}": other for name, other in self.service.others.items()}
+        return [names[object] for object in await self.service.guard.visible(self.caller, names)]
+
     async def model(self, name: str, action: Action) -> Served:
         """Returns the model of this name, for this action.
 
@@ -159,6 +167,13 @@ class Call:
                 return served
             except NotFound:
                 visible.remove(name)
+        other = next((each for each in await self.skilled() if each.name == name), None)
+        if other is not None:
+            raise InvalidRequest(
+                f"the model {name} {other.skill.value} and does nothing else",
+                where="model",
+                remedy=f"Send it to {other.skill.path}.",
+            )
         raise ModelNotFound(
             f"there is no model {name[:200]!r}", where="model", remedy=did_you_mean(name[:200], visible)
         )

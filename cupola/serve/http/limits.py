@@ -23,6 +23,7 @@ class Limits(Value):
         top_logprobs: alternatives for each token.
         logit_biases: tokens in `logit_bias`.
         priority: the largest, and its negative the smallest.
+        speech_characters: of a text that is to be spoken.
         window: prompts of one request that are with the engine at the same time.
     """
 
@@ -38,13 +39,14 @@ class Limits(Value):
     top_logprobs: int = 20
     logit_biases: int = 1024
     priority: int = 100
+    speech_characters: int = 4096
     window: int = 128
 
     def check(self) -> None:
         for name, low in {"stop_texts": 0, "top_logprobs": 0, "logit_biases": 0, "priority": 0}.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}={getattr(self, name)} is negative", where=name, remedy="Use 0 or more.")
-        for name in ("body_bytes", "requests_per_caller", "inputs", "choices", "stop_characters", "window"):
+        for name in ("body_bytes", "requests_per_caller", "inputs", "choices", "stop_characters", "window", "speech_characters"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} lets nothing in", where=name, remedy="Use 1 or more.")
         for name in ("body_seconds", "write_seconds", "request_seconds"):

@@ -48,6 +48,23 @@ class Times:
     tokens: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """What one text that was spoken took and gave.
+
+    Args:
+        first_seconds: from the request to its first sound; None: there was none.
+        seconds: from the request to its end.
+        audio_seconds: of sound.
+        cut: sentences that the voice did not end by itself.
+    """
+
+    first_seconds: float | None
+    seconds: float
+    audio_seconds: float
+    cut: int
+
+
 class Metrics:
     """The server's own registry."""
 
@@ -63,6 +80,14 @@ class Metrics:
         self._token = self._histogram(
             "cupola_time_per_output_token_seconds", "Between tokens after the first, by request.", _PER_TOKEN, "model"
         )
+        self._first_audio = self._histogram(
+            "cupola_time_to_first_audio_seconds", "From the request to the first sound.", _LATENCY, "model"
+        )
+        self._speech = self._histogram("cupola_speech_request_seconds", "Of whole texts, spoken.", _LATENCY, "model")
+        self._audio = Counter("cupola_speech_audio_seconds", "Sound made.", ("model",), registry=self._registry)
+        self._cut = Counter(
+            "cupola_speech_cut_sentences", "Sentences that did not end by themselves.", ("model",), registry=self._registry
+        )
         self._whole = self._histogram("cupola_request_seconds", "From submission to the last token.", _LATENCY, "model")
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -77,6 +102,14 @@ class Metrics:
             self._first.labels(model).observe(times.first - times.submitted)
             if times.tokens > 1:
                 self._token.labels(model).observe((times.last - times.first) / (times.tokens - 1))
+
+    def spoke(self, model: str, spoken: Spoken) -> None:
+        """Records a text that was spoken, or left while it was."""
+        if spoken.first_seconds is not None:
+            self._first_audio.labels(model).observe(spoken.first_seconds)
+        self._speech.labels(model).observe(spoken.seconds)
+        self._audio.labels(model).inc(spoken.audio_seconds)
+        self._cut.labels(model).inc(spoken.cut)
 
     def text(self) -> bytes:
         """Returns everything in Prometheus' text format."""

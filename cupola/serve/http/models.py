@@ -16,6 +16,7 @@ from cupola.serve.generator import Served
 from cupola.serve.http.call import Call, Endpoint
 from cupola.serve.http.guard import SERVER, Action
 from cupola.serve.http.schema import LoadAdapterBody, UnloadAdapterBody
+from cupola.serve.http.skills import Skilled
 
 
 @runtime_checkable
@@ -41,12 +42,18 @@ async def list_models(call: Call) -> Response:
     """Lists what the caller may know of."""
     models = call.service.models
     data = [_described(models[name]) for name in await call.visible() if name in models]
+    data += [_described_other(other) for other in await call.skilled()]
     return _json({"object": "list", "data": data})
 
 
 async def get_model(call: Call) -> Response:
     """Describes one model."""
-    return _json(_described(await call.model(call.http.path_params["id"], Action.READ)))
+    name = call.http.path_params["id"]
+    other = next((each for each in await call.skilled() if each.name == name), None)
+    if other is not None:
+        await call.service.guard.check(call.caller, Action.READ, f"model:{name}")
+        return _json(_described_other(other))
+    return _json(_described(await call.model(name, Action.READ)))
 
 
 async def load_adapter(call: Call) -> Response:
@@ -120,6 +127,11 @@ def _described(served: Served) -> dict[str, Any]:
         "max_model_len": served.max_length,
         "chats": served.template is not None,
     }
+
+
+def _described_other(other: Skilled) -> dict[str, Any]:
+    described = {"id": other.name, "object": "model", "created": other.created, "owned_by": "cupola", "parent": None}
+    return described | {"chats": False, other.skill.value: True}
 
 
 def _json(data: Any) -> Response:

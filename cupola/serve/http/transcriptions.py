@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from cupola.config.suggest import did_you_mean
 from cupola.core.errors import AudioError
 from cupola.data.audio.clip import Clip
 from cupola.data.audio.files import decode
@@ -21,16 +20,18 @@ from cupola.models.speech.recognizer import Recognizer
 from cupola.models.speech.transcribe import follow
 from cupola.models.speech.transcript import Format, Transcript
 from cupola.models.speech.whisper_tokens import Task
-from cupola.serve.errors import Busy, NotFound
+from cupola.serve.errors import Busy
 from cupola.serve.http.audio_body import AudioBody, Reply, read_audio_body
 from cupola.serve.http.call import Call, Endpoint
-from cupola.serve.http.errors import ModelNotFound, TimedOut
+from cupola.serve.http.errors import TimedOut
 from cupola.serve.http.form import read_form
-from cupola.serve.http.guard import Action
+from cupola.serve.http.turns import Turn, by_object, find
 
 _WAITING = 64
 """Recordings that wait for one recognizer; more are refused."""
 _LONGEST_SECONDS = 4 * 3600.0
+_HELD_SECONDS = 8 * 3600.0
+"""Of decoded recordings that one recognizer keeps in memory at the same time; with more, more are refused."""
 _PLAIN = "text/plain; charset=utf-8"
 _MEDIA = {Reply.TEXT: _PLAIN, Reply.SRT: _PLAIN, Reply.VTT: "text/vtt; charset=utf-8"}
 
@@ -49,26 +50,37 @@ class _Listener:
 
     def __init__(self, recognizer: Recognizer):
         self.recognizer = recognizer
-        self.turn, self.waiting = asyncio.Lock(), 0
+        self.turn = Turn(_WAITING, "recordings are being listened to")
+        self._decoding, self._held_seconds = asyncio.Lock(), 0.0
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        if self.waiting >= _WAITING:
+    async def decoded(self, body: AudioBody) -> AsyncIterator[Clip]:
+        """Gives the sound of a recording; one at a time is decoded, and what all keep is bounded.
+
+        Raises:
+            AudioError: there is none, or too much.
+            Busy: too much is kept already.
+        """
+        async with self._decoding:
+            clip = await asyncio.to_thread(_clip, body)
+        if self._held_seconds and self._held_seconds + clip.seconds > _HELD_SECONDS:
             raise Busy(
-                f"{_WAITING} recordings are being listened to", remedy="Send it again later.", retry_after_seconds=10
+                f"recordings of {self._held_seconds / 3600:.1f} hours are being listened to",
+                remedy="Send it again later.",
+                retry_after_seconds=60,
             )
-        self.waiting += 1
+        self._held_seconds += clip.seconds
         try:
-            yield
+            yield clip
         finally:
-            self.waiting -= 1
+            self._held_seconds -= clip.seconds
 
 
 class _Handlers:
     """Answers the calls."""
 
     def __init__(self, recognizers: Iterable[Recognizer]):
-        self._listeners = {f"model:{each.name}": _Listener(each) for each in recognizers}
+        self._listeners = by_object((each.name, _Listener(each)) for each in recognizers)
 
     async def transcribe(self, call: Call) -> Response:
         """Gives the words of a recording."""
@@ -81,30 +93,16 @@ class _Handlers:
     async def _answer(self, call: Call, task: Task) -> Response:
         form = await asyncio.to_thread(read_form, call.body, call.http.headers.get("content-type", ""))
         body = read_audio_body(form, task)
-        listener = await self._listener(call, body.model)
+        listener = await find(call, self._listeners, body.model, "hears")
         seconds = call.service.limits.request_seconds
         try:
-            async with asyncio.timeout(seconds), listener.place():
-                clip = await asyncio.to_thread(_clip, body)
+            async with asyncio.timeout(seconds), listener.turn.place(), listener.decoded(body) as clip:
                 transcript = await _heard(listener, clip, body)
         except TimeoutError:
             raise TimedOut(
                 f"the text was not found within {seconds:g} seconds", remedy="Send a shorter recording."
             ) from None
         return _response(transcript, body.reply)
-
-    async def _listener(self, call: Call, name: str) -> _Listener:
-        """The recognizer of a name, if the caller may use it; a name it may not see is as one that does not exist."""
-        visible = await call.service.guard.visible(call.caller, self._listeners)
-        object = f"model:{name}"
-        if object in visible:
-            with contextlib.suppress(NotFound):
-                await call.service.guard.check(call.caller, Action.GENERATE, object)
-                return self._listeners[object]
-        names = [each.removeprefix("model:") for each in visible if each != object]
-        raise ModelNotFound(
-            f"there is no model {name[:200]!r} that hears", where="model", remedy=did_you_mean(name[:200], names)
-        )
 
 
 def _clip(body: AudioBody) -> Clip:
@@ -120,17 +118,7 @@ def _clip(body: AudioBody) -> Clip:
 async def _heard(listener: _Listener, clip: Clip, body: AudioBody) -> Transcript:
     windows = follow(listener.recognizer, clip, body.listening)
     transcript = None
-    while True:
-        async with listener.turn:
-            # Shielded, so that nobody else's window begins while this one is still listened to.
-            work = asyncio.ensure_future(asyncio.to_thread(next, windows, None))
-            try:
-                found = await asyncio.shield(work)
-            except asyncio.CancelledError:
-                await asyncio.wait([work])
-                raise
-        if found is None:
-            break
+    while (found := await listener.turn.work(lambda: next(windows, None))) is not None:
         transcript = found
     if transcript is None:
         raise RuntimeError("a recording has no window")

@@ -1,5 +1,8 @@
+import asyncio
 import dataclasses
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +158,25 @@ def test_limits(start, wav, monkeypatch):
     monkeypatch.setattr(transcriptions, "_WAITING", 0)
     with pytest.raises(openai.RateLimitError, match="are being listened to"):
         start().client().audio.transcriptions.create(**given)
+
+
+def test_what_is_kept_in_memory_is_bounded(start, wav, monkeypatch):
+    monkeypatch.setattr(transcriptions, "_HELD_SECONDS", 0.5)
+    client = start().client()
+    given = {"model": "ear", "file": ("a.wav", wav), "language": "en"}
+    asking = threading.Event()
+    inner = transcriptions._heard
+
+    async def slowly(listener, clip, body):
+        asking.set()
+        await asyncio.sleep(0.5)
+        return await inner(listener, clip, body)
+
+    monkeypatch.setattr(transcriptions, "_heard", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.audio.transcriptions.create, **given)
+        assert asking.wait(10)
+        with pytest.raises(openai.RateLimitError, match="hours are being listened to"):
+            client.audio.transcriptions.create(**given)
+        assert first.result().text is not None
+    assert client.audio.transcriptions.create(**given).text is not None

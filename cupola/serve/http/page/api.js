@@ -31,11 +31,11 @@ async function reach(path, options) {
   }
 }
 
-/** Returns the names of the models that this key may use. */
+/** Returns the names of the models of text that this key may use. */
 export async function models(key) {
   const response = await reach("v1/models", { headers: headers(key) });
   if (!response.ok) throw await refused(response);
-  return (await response.json()).data.map((model) => model.id);
+  return (await response.json()).data.filter((model) => !model.hears && !model.speaks).map((model) => model.id);
 }
 
 /** Yields the chunks of a chat completion; leaving the loop or `signal` ends it on the server too. */

@@ -14,20 +14,26 @@ import typer
 
 from cupola.command.engines import Guessing, Length, Memory, Running, options_of, start
 from cupola.command.keys import FILE
-from cupola.command.options import begin, say
+from cupola.command.options import CONSOLE, begin, say
 from cupola.command.source import Products, find, precision_of, sampling_of
+from cupola.command.voices import find_voice
 from cupola.core.errors import ConfigError
 from cupola.interop.open import Pretrained, Weights
 from cupola.interop.whisper import open_whisper
+from cupola.models.speech.recognizer import Recognizer
+from cupola.models.speech.synthesizer import Synthesizer
 from cupola.serve.admit import Limits
 from cupola.serve.generator import Generator, Served
+from cupola.serve.http import speech as speaking
+from cupola.serve.http import transcriptions as hearing
 from cupola.serve.http.adapters import WithAdapters
 from cupola.serve.http.app import make_app
+from cupola.serve.http.call import Endpoint
 from cupola.serve.http.guard import Guard, Open
 from cupola.serve.http.keys import Keys
 from cupola.serve.http.server import Address, Exposure
 from cupola.serve.http.server import serve as serve_app
-from cupola.serve.http.transcriptions import routes
+from cupola.serve.http.skills import Skill, Skilled
 from cupola.serve.router.app import Router, RouterServer, make_router
 from cupola.serve.router.replicas import run_replicas
 from cupola.serve.speculate import SpeculationKind
@@ -44,12 +50,14 @@ LetIn = Annotated[Exposure, typer.Option(help="Who may come in without keys on a
 Hear = Annotated[
     list[str] | None, typer.Option(metavar="WHISPER", help="A model that hears: a fetched name, or a folder.")
 ]
+Speak = Annotated[list[str] | None, typer.Option(metavar="VOICE", help="A voice: a run's folder, or a voice file.")]
 Draft = Annotated[str | None, typer.Option(help="A smaller model of the same tokens, for --speculate draft.")]
 
 
 def serve(
     models: Models = None,
     hear: Hear = None,
+    speak: Speak = None,
     host: Annotated[str, typer.Option(help="127.0.0.1 is reached from this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     keys: Annotated[Path | None, typer.Option(help="File of keys, made with `cupola keys make`.")] = None,
@@ -76,9 +84,9 @@ def serve(
     cupola serve runs/quickstart --port 8080
     cupola serve smollm2 --host 0.0.0.0 --keys keys.json
     cupola serve smollm2 --access access.db
-    cupola serve --hear whisper-base
+    cupola serve --hear whisper-base --speak crier.safetensors
     """
-    _check_some(models, hear)
+    _check_some(models, hear, speak)
     address = Address(host=host, port=port, exposure=let_in)
     address.check_guard(guard := _guard(keys, access, let_in))
     chosen: dict[str, Any] = {"running": running, "length": length, "memory": memory, "cache": cache}
@@ -86,7 +94,7 @@ def serve(
     options = options_of(**chosen)
     address.listen().close()  # What cannot be is said before a model is read.
     if replicas > 1:
-        _refuse_behind_router(allow_origin, hear)
+        _refuse_behind_router(allow_origin, hear, speak)
         own = {"adapter_folder": adapter_folder, "draft": draft, "weights": weights, "precision": precision}
         # The router knows who calls; what a key may do, and whose prefixes it shares, is decided where models are.
         words = [*(models or ()), *_words(chosen | own | {"keys": keys, "access": access})]
@@ -95,16 +103,17 @@ def serve(
     begin()
     products = precision_of(precision)
     guesses = None if draft is None else find(draft, precision=products)
-    speaking = [find(each, precision=products, weights=weights) for each in models or ()]
-    hearing = [open_whisper(each, precision=products).ready() for each in hear or ()]
-    _check_names([*(each.name for each in speaking), *(each.name for each in hearing)], access)
+    writing = [find(each, precision=products, weights=weights) for each in models or ()]
+    ears = [open_whisper(each, precision=products).ready() for each in hear or ()]
+    voices = [find_voice(each, precision=products) for each in speak or ()]
+    _check_names([each.name for each in (*writing, *ears, *voices)], access)
     with contextlib.ExitStack() as engines:
         ready = []
-        for found in speaking:
+        for found in writing:
             engine = engines.enter_context(contextlib.closing(start(found, options, guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
-        ears = routes(hearing) if hearing else ()
-        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=allow_origin or (), endpoints=ears)
+        beside = _beside(ears, voices)
+        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=allow_origin or (), **beside)
         _say_where(address)
         serve_app(app, address)
 
@@ -133,13 +142,31 @@ def _guard(keys: Path | None, access: str | None, let_in: Exposure) -> Guard:
     return _joining().open_guard(access, file, say=say)
 
 
-def _refuse_behind_router(allow_origin: list[str] | None, hear: list[str] | None) -> None:
+def _refuse_behind_router(allow_origin: list[str] | None, hear: list[str] | None, speak: list[str] | None) -> None:
     if allow_origin:
         raise ConfigError(
             "the router lets no pages of other sites in", where="--allow-origin", remedy="Leave it out, or --replicas."
         )
     if hear:
         raise ConfigError("the router passes no recordings on", where="--hear", remedy="Leave it out, or --replicas.")
+    if speak:
+        raise ConfigError("the router passes no sound on", where="--speak", remedy="Leave it out, or --replicas.")
+
+
+def _beside(ears: list[Recognizer], voices: list[Synthesizer]) -> dict[str, Any]:
+    """What `make_app` is given of models that hear or speak, which are made ready."""
+    for voice in voices:
+        begun = time.perf_counter()
+        with CONSOLE.status(f"compiling {voice.name}"):
+            for _ in voice.warm():
+                pass
+        parameters = f"{voice.voice.model.count() / 1e6:.1f}M parameters"
+        say(f"{voice.name}: speaks, {parameters}, ready in {time.perf_counter() - begun:.1f} s")
+    rows: list[Endpoint] = [*(hearing.routes(ears) if ears else ()), *(speaking.routes(voices) if voices else ())]
+    now = int(time.time())
+    others = [Skilled(each.name, Skill.HEARS, now) for each in ears]
+    others += [Skilled(each.name, Skill.SPEAKS, now) for each in voices]
+    return {"endpoints": rows, "others": others}
 
 
 def _joining() -> ModuleType:
@@ -160,8 +187,8 @@ def _joining() -> ModuleType:
         ) from None
 
 
-def _check_some(models: list[str] | None, hear: list[str] | None) -> None:
-    if not models and not hear:
+def _check_some(*asked: list[str] | None) -> None:
+    if not any(asked):
         raise ConfigError("there is nothing to serve", where="MODELS", remedy="Type such as: cupola serve smollm2")
 
 

@@ -11,12 +11,19 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import openai
 import pytest
 
 from cupola.access import Graph, delete, touch
+from cupola.data.audio.files import decode
+from cupola.interop.voice import Form, write_voice
 from cupola.recipes.guard import object_id
 from cupola.serve.http.keys import make_key
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
+
+from spoken import make_synthesizer
 
 SMALL = ["--length", "64", "--running", "2", "--memory", "2MB", "--precision", "float32"]
 
@@ -138,6 +145,9 @@ def test_a_graph_guards_every_engine_behind_one_address(trained, tmp_path):
         (["smollm2", "--access", "a.db", "--let-in", "anyone"], "everyone is to be let in", "Leave out one"),
         (["smollm2", "--keys", "none.json", "--let-in", "anyone"], "everyone is to be let in", "Leave out one"),
         (["smollm2", "--replicas", "2", "--allow-origin", "https://a.example"], "other sites", "Leave it out"),
+        (["--speak", "crier.safetensors", "--replicas", "2"], "passes no sound on", "Leave it out"),
+        (["--hear", "whisper-base", "--replicas", "2"], "passes no recordings on", "Leave it out"),
+        (["--speak", "nobody"], "there is no voice 'nobody'", "cupola train tacotron2"),
         (["smollm2", "--memory", "much"], "no amount of memory", "2GB"),
     ],
 )
@@ -162,3 +172,22 @@ def test_a_taken_port_is_said(cupola, trained, server):
     ended = cupola("serve", trained, *SMALL, "--port", server.rsplit(":", 1)[1])
     assert ended.code == 2
     assert "Use another port" in ended.err
+
+
+def test_a_voice_is_served_with_keys(tmp_path):
+    spoken = make_synthesizer()
+    write_voice(tmp_path / "crier.safetensors", spoken, form=Form.FLOAT32)
+    keys = tmp_path / "keys.json"
+    ann, bob = (make_key(keys, name, models=(pattern,)) for name, pattern in (("ann", "cr*"), ("bob", "x*")))
+    words = ("--speak", tmp_path / "crier.safetensors", "--keys", keys, "--precision", "float32")
+    with serving(*words) as (url, _):
+        one, other = (openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) for key in (ann, bob))
+        assert [[model.id for model in client.models.list()] for client in (one, other)] == [["crier"], []]
+        given = {"model": "crier", "voice": "crier", "input": "One.", "response_format": "wav"}
+        said = decode(one.audio.speech.create(**given).content)
+        wanted = spoken.voice.say(spoken.params, "One.").clip
+        np.testing.assert_allclose(said.samples, np.clip(wanted.samples, -1, 1), atol=1e-3)
+        with pytest.raises(openai.NotFoundError):
+            other.audio.speech.create(**given)
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0).audio.speech.create(**given)

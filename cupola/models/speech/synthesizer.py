@@ -4,11 +4,17 @@ Not here: speaking (`voice.py`), files (`interop/voice.py`).
 """
 
 import dataclasses
+from collections.abc import Iterator
+
+import jax
+import numpy as np
 
 from cupola.config.value import Value
 from cupola.core.dtype import Precision
 from cupola.core.errors import ConfigError
 from cupola.core.module import Tree
+from cupola.data.spoken.symbols import END
+from cupola.models.speech.generate import stream
 from cupola.models.speech.voice import Voice
 
 
@@ -72,3 +78,20 @@ class Synthesizer:
     def with_card(self, card: Card) -> "Synthesizer":
         """Returns it with another card."""
         return dataclasses.replace(self, card=card)
+
+    def warm(self) -> Iterator[int]:
+        """Compiles what speaking needs, so that nobody waits for it; yields each length of text, in symbols."""
+        voice = self.voice
+        # A chunk of each length has the shapes of all others.
+        short = voice.speaking.replace("most_frames", 2 * voice.speaking.chunk_frames)
+        for length in range(_STEP, voice.most_characters + _STEP, _STEP):
+            symbols = np.full(length, END, np.int32)
+            chunks = stream(voice.model, self.params["model"], symbols, key=jax.random.key(0), speaking=short)
+            frames = [chunk.features for chunk in chunks]
+            if length == _STEP:
+                list(voice.vocoder.stream(iter(frames), params=self.params["vocoder"]))
+            yield length
+
+
+_STEP = 32
+"""Texts are padded to multiples of so many symbols (`generate.py`)."""

@@ -13,6 +13,9 @@ from cupola.core.errors import ConfigError
 from cupola.interop.voice import ENDING, read_voice, shipped
 from cupola.models.speech.synthesizer import Synthesizer
 from cupola.train.folder import RunFolder
+from cupola.train.load import load_params
+from cupola.train.speech.training import TextToSpeech
+from cupola.train.speech.voice import voice_of
 
 Named = Annotated[str | None, typer.Option(metavar="VOICE", help="A run's folder, or a voice file; else the shipped one.")]
 Speed = Annotated[float, typer.Option(min=0.25, max=4.0, help="Times as fast; pitch stays.")]
@@ -67,5 +70,9 @@ def _found(source: str | None, step: int | None) -> Synthesizer:
 
 
 def _of_run(path: Path, step: int | None) -> Synthesizer:
-    RunFolder.open(path)
-    raise ConfigError("runs are not read yet", where=str(path), remedy="Name a voice file.")
+    folder = RunFolder.open(path)
+    experiment = folder.experiment_of(TextToSpeech)
+    params, _ = load_params(folder, experiment, step)
+    return Synthesizer(
+        name=path.resolve().name, voice=voice_of(experiment), params={"model": params, "vocoder": {}}
+    )

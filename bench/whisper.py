@@ -13,7 +13,6 @@ import argparse
 import gzip
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 from cupola.core.dtype import BFLOAT16, FLOAT32
 from cupola.data.audio.clip import Clip
 from cupola.data.audio.files import read
-from cupola.data.spoken.english import English
+from cupola.evals.speech.words import word_errors
 from cupola.interop.whisper import open_whisper
 from cupola.models.speech.listening import Listening
 from cupola.models.speech.transcribe import transcribe
@@ -149,10 +148,10 @@ def report(sides: Sequence[harness.Worker], folder: Path, said: Sequence[str], s
         who, kind = side.name.split()
         for case in (SHORT, LONG):
             heard = json.loads((folder / f"{case}.{'ours-' if who == 'ours' else ''}{kind}.texts").read_text())
-            wrong, of = mistakes(heard, said if case == SHORT else [" ".join(said)])
-            errors[side.name, case] = wrong / of
+            found = word_errors(heard, said if case == SHORT else [" ".join(said)])
+            errors[side.name, case] = found.percent / 100
             rate = side.median_of(case) / seconds
-            rows.append((f"{side.name}, {case}", f"{100 * wrong / of:.2f}", f"{rate:.3f}", f"{1 / rate:.1f}"))
+            rows.append((f"{side.name}, {case}", f"{found.percent:.2f}", f"{rate:.3f}", f"{1 / rate:.1f}"))
     print(f"{len(said)} prompts of {seconds:.0f} s in all\n")
     harness.table(("side", "word errors, %", "real-time factor", "times real time"), rows)
     by_name = {side.name: side for side in sides}
@@ -170,28 +169,6 @@ def pairs(sides: dict[str, harness.Worker]) -> list[tuple[harness.Worker, harnes
     """Ours and the peer's of like effort."""
     wanted = (("ours float32", "peer float32"), ("ours bfloat16", "peer int8"))
     return [(sides[ours], sides[peer]) for ours, peer in wanted if ours in sides and peer in sides]
-
-
-def mistakes(heard: Sequence[str], said: Sequence[str]) -> tuple[int, int]:
-    """Returns how many words are wrong, missing or too many, and how many there are."""
-    pairs = [(words(one), words(other)) for one, other in zip(heard, said, strict=True)]
-    return sum(distance(one, other) for one, other in pairs), sum(len(other) for _, other in pairs)
-
-
-def words(text: str) -> list[str]:
-    """Returns the words alone, in small letters, numbers as they are spoken."""
-    return re.findall(r"[a-z]+", English()(text).lower().replace("'", ""))
-
-
-def distance(one: Sequence[str], other: Sequence[str]) -> int:
-    """Returns the least number of words to change, leave out or put in."""
-    row = np.arange(len(other) + 1)
-    for i, word in enumerate(one, 1):
-        before, row = row, np.empty_like(row)
-        row[0] = i
-        for j, against in enumerate(other, 1):
-            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (word != against))
-    return int(row[-1])
 
 
 if __name__ == "__main__":

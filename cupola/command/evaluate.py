@@ -1,10 +1,15 @@
-"""`cupola eval`: how well a trained model predicts its held-out documents, or any text."""
+"""`cupola eval`: how good a trained model is, by what it was trained for.
 
-from typing import Annotated
+Invariant: `cupola eval RUN` is `cupola eval text RUN`: a run's folder that has the name of a command is ./NAME.
+"""
+
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 
+from cupola.command.evaluate_speech import evaluate_speech
 from cupola.command.options import CONSOLE, Run, Step, begin, say
 from cupola.data.sources import TextFiles
 from cupola.data.tokens import TokenCorpus
@@ -14,6 +19,23 @@ from cupola.train.folder import RunFolder
 from cupola.train.load import load
 
 
+class _TextIfNothingElse(TyperGroup):
+    """A group in which the command `text` need not be said."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args and args[0] in self.commands else ["text", *args])
+
+
+app = typer.Typer(
+    cls=_TextIfNothingElse,
+    # What stands before the run is an option of `text`.
+    context_settings={"ignore_unknown_options": True},
+    no_args_is_help=True,
+    help="Says how good a trained model is: cupola eval RUN, or cupola eval speech VOICE.",
+)
+
+
+@app.command("text")
 def evaluate(
     run: Run,
     text: Annotated[str | None, typer.Option(help="Score this file or folder; else the held-out part.")] = None,
@@ -40,3 +62,6 @@ def evaluate(
         table.add_row(name, f"{bits:.4f}")
     CONSOLE.print(table)
     say(f"{score.tokens:,} tokens, {score.bytes:,.0f} bytes, {score.loss:.4f} nats a token")
+
+
+app.command("speech")(evaluate_speech)

@@ -19,7 +19,7 @@ COMMANDS = {
     "quickstart": Later("cupola.command.quickstart", "quickstart"),
     "train": Later("cupola.command.train", "train"),
     "complete": Later("cupola.command.complete", "complete"),
-    "eval": Later("cupola.command.evaluate", "evaluate"),
+    "eval": Later("cupola.command.evaluate", "app"),
     "config": Later("cupola.command.config", "app"),
     "transcribe": Later("cupola.command.transcribe", "transcribe", "serve"),
     "speak": Later("cupola.command.speak", "speak", "speech"),

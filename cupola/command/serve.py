@@ -106,7 +106,8 @@ def serve(
     writing = [find(each, precision=products, weights=weights) for each in models or ()]
     ears = [open_whisper(each, precision=products).ready() for each in hear or ()]
     voices = [find_voice(each, precision=products) for each in speak or ()]
-    _check_names([each.name for each in (*writing, *ears, *voices)], access)
+    names = [each.name for each in writing] + [each.name for each in ears] + [each.name for each in voices]
+    _check_names(names, access)
     with contextlib.ExitStack() as engines:
         ready = []
         for found in writing:

@@ -17,7 +17,9 @@ from cupola.train.load import load_params
 from cupola.train.speech.training import TextToSpeech
 from cupola.train.speech.voice import voice_of
 
-Named = Annotated[str | None, typer.Option(metavar="VOICE", help="A run's folder, or a voice file; else the shipped one.")]
+Named = Annotated[
+    str | None, typer.Option(metavar="VOICE", help="A run's folder, or a voice file; else the shipped one.")
+]
 Speed = Annotated[float, typer.Option(min=0.25, max=4.0, help="Times as fast; pitch stays.")]
 
 _TRAIN = "Train one: cupola train tacotron2 data=path/to/ljspeech"
@@ -73,6 +75,4 @@ def _of_run(path: Path, step: int | None) -> Synthesizer:
     folder = RunFolder.open(path)
     experiment = folder.experiment_of(TextToSpeech)
     params, _ = load_params(folder, experiment, step)
-    return Synthesizer(
-        name=path.resolve().name, voice=voice_of(experiment), params={"model": params, "vocoder": {}}
-    )
+    return Synthesizer(name=path.resolve().name, voice=voice_of(experiment), params={"model": params, "vocoder": {}})

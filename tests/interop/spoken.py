@@ -15,8 +15,8 @@ from cupola.models.speech.synthesizer import Card, Synthesizer
 from cupola.models.speech.tacotron import PostNet, Tacotron2
 from cupola.models.speech.voice import Voice
 
-RATE, HOP = 8000, 64
-FRONT = LogMel(rate_hz=RATE, stft=Stft(size=256, hop=HOP), mel=MelFilters(bins=8, low_hz=100.0, high_hz=3900.0))
+RATE, HOP, BINS = 8000, 64, 16
+FRONT = LogMel(rate_hz=RATE, stft=Stft(size=256, hop=HOP), mel=MelFilters(bins=BINS, low_hz=100.0, high_hz=3900.0))
 CARD = Card(licence="CC0-1.0", data="random numbers", figures=(("word error rate, %", "100"),))
 
 
@@ -29,7 +29,7 @@ def make_voice(**changes) -> Voice:
     model = Tacotron2(
         precision=FLOAT32,
         vocabulary=Characters().vocabulary,
-        bins=8,
+        bins=BINS,
         encoder=Encoder(width=8, layers=1),
         decoder=FrameDecoder(pre_net=8, hidden=8, attention=8, filters=2, taps=3),
         post_net=PostNet(width=8, layers=1),

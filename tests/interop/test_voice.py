@@ -114,7 +114,7 @@ def test_parameters_of_other_sizes_are_refused(file):
     ("old", "new", "message"),
     [
         ("cupola.data.spoken.english:English", "subprocess:Popen", "subprocess:Popen, which is not of cupola"),
-        ("model.bins = 8", "model.bins = 9", "its text cannot be read.*takes 8"),
+        ("model.bins = 16", "model.bins = 9", "its text cannot be read.*takes 16"),
         ("model.bins", "model.bin", "its text cannot be read.*no field 'bin'"),
     ],
 )

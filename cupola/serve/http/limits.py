@@ -46,7 +46,15 @@ class Limits(Value):
         for name, low in {"stop_texts": 0, "top_logprobs": 0, "logit_biases": 0, "priority": 0}.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}={getattr(self, name)} is negative", where=name, remedy="Use 0 or more.")
-        for name in ("body_bytes", "requests_per_caller", "inputs", "choices", "stop_characters", "window", "speech_characters"):
+        for name in (
+            "body_bytes",
+            "requests_per_caller",
+            "inputs",
+            "choices",
+            "stop_characters",
+            "window",
+            "speech_characters",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} lets nothing in", where=name, remedy="Use 1 or more.")
         for name in ("body_seconds", "write_seconds", "request_seconds"):

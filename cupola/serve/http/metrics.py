@@ -86,7 +86,10 @@ class Metrics:
         self._speech = self._histogram("cupola_speech_request_seconds", "Of whole texts, spoken.", _LATENCY, "model")
         self._audio = Counter("cupola_speech_audio_seconds", "Sound made.", ("model",), registry=self._registry)
         self._cut = Counter(
-            "cupola_speech_cut_sentences", "Sentences that did not end by themselves.", ("model",), registry=self._registry
+            "cupola_speech_cut_sentences",
+            "Sentences that did not end by themselves.",
+            ("model",),
+            registry=self._registry,
         )
         self._whole = self._histogram("cupola_request_seconds", "From submission to the last token.", _LATENCY, "model")
 

@@ -79,7 +79,8 @@ class _Speech:
         self._encoder: Encoder = encoder(body.form, self._synthesizer.rate_hz)
         self._left = threading.Event()
         self._pieces: Iterator[Piece] | None = None
-        self._began, self._first = time.monotonic(), None
+        self._began = time.monotonic()
+        self._first: float | None = None
         self.characters, self.frames, self.samples, self.cut = len(body.input), 0, 0, 0
 
     async def sound(self, seconds: float | None) -> AsyncGenerator[bytes, None]:

@@ -1,0 +1,1 @@
+"""Tasks and measures: how good what was trained is."""

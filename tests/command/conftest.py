@@ -7,14 +7,32 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from cupola.checkpoint.store import Checkpoints
 from cupola.command.main import main
 from cupola.config import text
+from cupola.data.audio.clip import Clip
+from cupola.data.audio.files import write
+from cupola.data.audio.prepared import Preparation
+from cupola.models.speech.generate import Speaking
 from cupola.observe import machine
+from cupola.optim.learner import Learner
+from cupola.optim.optimizer import Adam
+from cupola.train.experiment import Steps
 from cupola.train.folder import RunFolder
 from cupola.train.run import run
+from cupola.train.speech.data import SpeechData
+from cupola.train.speech.training import TextToSpeech, prepare_speech
+from cupola.train.state import initial
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
+
+from spoken import FRONT, RATE, make_voice
+
+WORDS = ("furnace", "bell", "mould", "ladle", "crane", "cope", "drag", "sprue")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +87,31 @@ def trained(tmp_path_factory, experiment) -> Path:
     made = experiment(budget__steps=12)
     folder = RunFolder.create(tmp_path_factory.mktemp("runs"), made)
     run(made, folder, Console(file=io.StringIO()))
+    return folder.path
+
+
+@pytest.fixture(scope="session")
+def speaker(tmp_path_factory) -> Path:
+    """The folder of a run of a tiny speaking model at its first step: it never stops by itself; to be read only."""
+    home = tmp_path_factory.mktemp("speaker")
+    (home / "spoken" / "wavs").mkdir(parents=True)
+    for number, word in enumerate(WORDS):
+        times = np.arange(4000 + 500 * number) / RATE
+        tone = 0.5 * np.sin(2 * np.pi * (200 + 100 * number) * times)
+        write(Clip(tone.astype(np.float32), RATE), home / "spoken" / "wavs" / f"{word}.wav")
+    (home / "spoken" / "metadata.csv").write_text("".join(f"{word}|The {word}.\n" for word in WORDS))
+    made = TextToSpeech(
+        name="speaker",
+        model=make_voice().model,
+        data=SpeechData(path=str(home / "spoken"), held_out=0.3, preparation=Preparation(front=FRONT), batch=2),
+        learner=Learner(optimizer=Adam(rate=1e-3)),
+        budget=Steps(steps=1),
+        speaking=Speaking(most_frames=40, chunk_frames=40, threshold=0.999),
+    )
+    folder = RunFolder.create(home, made)
+    prepare_speech(made, folder, lambda _: None)
+    with Checkpoints(folder.checkpoints, retention=made.saving.retention) as checkpoints:
+        checkpoints.save(1, initial(made, made.mesh.build()))
     return folder.path
 
 

@@ -50,8 +50,8 @@ TEXTS = {
 COMMANDS = [
     (), ("quickstart",), ("train",), ("complete",), ("eval",), ("config",), ("config", "show"), ("config", "diff"),
     ("doctor",), ("version",), ("fetch",), ("serve",), ("chat",), ("bench",), ("bench", "serve"), ("keys",),
-    ("keys", "make"), ("keys", "list"), ("keys", "revoke"), ("transcribe",), ("speak",),
-    ("export",),
+    ("keys", "make"), ("keys", "list"), ("keys", "revoke"), ("transcribe",), ("speak",), ("export",),
+    ("eval", "text"), ("eval", "speech"),
 ]  # fmt: skip
 
 

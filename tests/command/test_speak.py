@@ -113,3 +113,19 @@ def test_without_a_voice_the_shipped_one_speaks_or_its_absence_is_said(cupola, f
 def test_the_forms_are_those_that_can_be_written():
     for form in speaking.Format:
         assert speaking.Format.of(Path(f"a.{form.value.upper()}")) is form
+
+
+def test_a_run_speaks_and_is_written_as_a_file(cupola, speaker, tmp_path):
+    words = ("speak", "The bell.", "--seed", 2)
+    assert cupola(*words, "-o", tmp_path / "run.wav", "--voice", speaker).code == 0
+    made = tmp_path / "crier.safetensors"
+    told = ("--licence", "CC0-1.0", "--data", "tones", "--form", "float32")
+    ended = cupola("export", speaker, "-o", made, *told)
+    assert ended.code == 0, ended.err
+    assert cupola(*words, "-o", tmp_path / "file.wav", "--voice", made).code == 0
+    assert (tmp_path / "run.wav").read_bytes() == (tmp_path / "file.wav").read_bytes()
+
+
+def test_a_run_of_another_model_does_not_speak(cupola, trained, tmp_path):
+    ended = cupola("speak", "One.", "-o", tmp_path / "said.wav", "--voice", trained)
+    assert (ended.code, "which is no TextToSpeech as is needed here" in ended.err) == (2, True)

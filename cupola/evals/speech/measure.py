@@ -125,7 +125,9 @@ def _far(clip: Clip, wanted: np.ndarray, front: LogMel) -> float:
 def _mean(side: Side, one: Callable[[Utterance], float]) -> float | None:
     if not side.utterances:
         return None
+    # Of a sentence that could not be said, nothing stopped and nothing went on.
     values = [one(utterance) for parts in side.utterances for utterance in parts]
+    values += [0.0 for parts in side.utterances if not parts]
     return 100 * math.fsum(values) / len(values)
 
 

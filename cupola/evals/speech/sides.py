@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cupola.core.errors import DataError
+from cupola.core.errors import AudioError, DataError
 from cupola.data.audio.clip import Clip
 from cupola.data.audio.griffin_lim import GriffinLim
 from cupola.data.audio.prepared import Prepared
@@ -128,14 +128,21 @@ def _said(
     own = vocoder is synthesizer.voice.vocoder
     voice = synthesizer.voice if own else synthesizer.voice.replace("vocoder", vocoder)
     params = synthesizer.params if own else synthesizer.params | {"vocoder": {}}
-    clips, utterances = [], []
+    clips, utterances, able = [], [], []
     for item in items:
-        parts = list(voice.stream(params, item.text, seed=seed))
-        clips.append(Clip(np.concatenate([part.clip.samples for part in parts]), synthesizer.rate_hz))
-        utterances.append(tuple(part.utterance for part in parts))
+        try:
+            parts = list(voice.stream(params, item.text, seed=seed))
+            clips.append(Clip(np.concatenate([part.clip.samples for part in parts]), synthesizer.rate_hz))
+            utterances.append(tuple(part.utterance for part in parts))
+            able.append(item)
+        except AudioError as error:
+            # What a voice cannot say is judged too: as silence.
+            note(f"could not say {item.text!r}: {error.problem}")
+            clips.append(Clip(np.zeros(synthesizer.rate_hz, np.float32), synthesizer.rate_hz))
+            utterances.append(())
     began = time.perf_counter()
-    seconds = sum(voice.say(params, item.text, seed=seed).clip.seconds for item in items[:TIMED])
-    real_time = (time.perf_counter() - began) / seconds
+    seconds = sum(voice.say(params, item.text, seed=seed).clip.seconds for item in able[:TIMED])
+    real_time = (time.perf_counter() - began) / seconds if able else None
     recordings = [item.recording for item in items]
     compared = tuple(np.asarray(each.features) for each in recordings if each is not None)
     return Side(

@@ -115,6 +115,17 @@ def test_a_judge_that_hears_what_was_not_said_is_not_trusted(crier, found):
     assert distrusted(rows) == ["word errors by parrot, %"]
 
 
+def test_a_sentence_that_cannot_be_said_is_silence():
+    silent = spoken.make_synthesizer(stop=50.0)
+    notes = []
+    made = sides(silent, [Item(text) for text in TEXTS], note=notes.append)
+    assert notes[1] == "could not say 'One two three.': the model stopped at the first frame of 'One two three.'"
+    assert all(clip.is_silent for clip in made[0].clips)
+    rows = {row.name: row.values for row in measure(made, spoken.FRONT, [], [])}
+    assert rows["stopped by itself, %"] == (0, None)
+    assert rows["real-time factor"] == (None, None)
+
+
 def test_a_control_needs_another_sentence(crier):
     with pytest.raises(DataError, match="fewer than two different sentences"):
         sides(crier, [Item("One."), Item("One.")], note=lambda _: None)

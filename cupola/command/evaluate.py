@@ -31,7 +31,7 @@ app = typer.Typer(
     # What stands before the run is an option of `text`.
     context_settings={"ignore_unknown_options": True},
     no_args_is_help=True,
-    help="Says how good a trained model is: cupola eval RUN, or cupola eval speech VOICE.",
+    help="Says how good a trained model is.",
 )
 
 

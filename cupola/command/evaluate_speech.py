@@ -52,7 +52,7 @@ def evaluate_speech(
     step: Step = None,
     keep: Keep = None,
 ) -> None:
-    """Says sentences with a voice, and how well they are understood and how they sound.
+    """Has a voice heard and rated by judges.
 
     \b
     cupola eval speech runs/tacotron2

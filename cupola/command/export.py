@@ -32,7 +32,9 @@ def export(
     vocoder: Annotated[str | None, typer.Option(help="Folder of the run that trained a voice's vocoder.")] = None,
     step: Step = None,
 ) -> None:
-    """Writes a trained voice as one file, or a trained model of text as a Hugging Face folder.
+    """Writes what a run made for others to use.
+
+    A voice becomes one file, a model of text a Hugging Face folder.
 
     \b
     cupola export runs/tacotron2 -o crier.safetensors --licence CC0-1.0 --data "two hours of my own voice"

@@ -12,28 +12,21 @@ from typing import Annotated, Any
 
 import typer
 
+from cupola.command.audio import open_audio
 from cupola.command.engines import Guessing, Length, Memory, Running, options_of, start
 from cupola.command.keys import FILE
-from cupola.command.options import CONSOLE, begin, say
+from cupola.command.options import begin, say
 from cupola.command.source import Products, find, precision_of, sampling_of
-from cupola.command.voices import find_voice
 from cupola.core.errors import ConfigError
 from cupola.interop.open import Pretrained, Weights
-from cupola.interop.whisper import open_whisper
-from cupola.models.speech.recognizer import Recognizer
-from cupola.models.speech.synthesizer import Synthesizer
 from cupola.serve.admit import Limits
 from cupola.serve.generator import Generator, Served
-from cupola.serve.http import speech as speaking
-from cupola.serve.http import transcriptions as hearing
 from cupola.serve.http.adapters import WithAdapters
 from cupola.serve.http.app import make_app
-from cupola.serve.http.call import Endpoint
 from cupola.serve.http.guard import Guard, Open
 from cupola.serve.http.keys import Keys
 from cupola.serve.http.server import Address, Exposure
 from cupola.serve.http.server import serve as serve_app
-from cupola.serve.http.skills import Skill, Skilled
 from cupola.serve.router.app import Router, RouterServer, make_router
 from cupola.serve.router.replicas import run_replicas
 from cupola.serve.speculate import SpeculationKind
@@ -104,19 +97,16 @@ def serve(
     products = precision_of(precision)
     guesses = None if draft is None else find(draft, precision=products)
     writing = [find(each, precision=products, weights=weights) for each in models or ()]
-    ears = [open_whisper(each, precision=products).ready() for each in hear or ()]
-    voices = [find_voice(each, precision=products) for each in speak or ()]
-    names = [each.name for each in writing] + [each.name for each in ears] + [each.name for each in voices]
-    _check_names(names, access)
+    audio = open_audio(hear, speak, products)
+    _check_names([*(each.name for each in writing), *audio.names], access)
     with contextlib.ExitStack() as engines:
         ready = []
         for found in writing:
             engine = engines.enter_context(contextlib.closing(start(found, options, guesses)))
             ready.append(served(found, WithAdapters(engine, adapter_folder) if adapters else engine, engine.limits))
-        beside = _beside(ears, voices)
-        app = make_app(ready, guard=guard, hosts=address.hosts, allow_origins=allow_origin or (), **beside)
+        more = audio.warmed() | {"guard": guard, "hosts": address.hosts, "allow_origins": allow_origin or ()}
         _say_where(address)
-        serve_app(app, address)
+        serve_app(make_app(ready, **more), address)
 
 
 def _guard(keys: Path | None, access: str | None, let_in: Exposure) -> Guard:
@@ -152,22 +142,6 @@ def _refuse_behind_router(allow_origin: list[str] | None, hear: list[str] | None
         raise ConfigError("the router passes no recordings on", where="--hear", remedy="Leave it out, or --replicas.")
     if speak:
         raise ConfigError("the router passes no sound on", where="--speak", remedy="Leave it out, or --replicas.")
-
-
-def _beside(ears: list[Recognizer], voices: list[Synthesizer]) -> dict[str, Any]:
-    """What `make_app` is given of models that hear or speak, which are made ready."""
-    for voice in voices:
-        begun = time.perf_counter()
-        with CONSOLE.status(f"compiling {voice.name}"):
-            for _ in voice.warm():
-                pass
-        parameters = f"{voice.voice.model.count() / 1e6:.1f}M parameters"
-        say(f"{voice.name}: speaks, {parameters}, ready in {time.perf_counter() - begun:.1f} s")
-    rows: list[Endpoint] = [*(hearing.routes(ears) if ears else ()), *(speaking.routes(voices) if voices else ())]
-    now = int(time.time())
-    others = [Skilled(each.name, Skill.HEARS, now) for each in ears]
-    others += [Skilled(each.name, Skill.SPEAKS, now) for each in voices]
-    return {"endpoints": rows, "others": others}
 
 
 def _joining() -> ModuleType:

@@ -48,7 +48,6 @@ def evaluate_speech(
     without: Without = None,
     whisper: Annotated[str, typer.Option(help="The Whisper that hears: a fetched name, or a folder.")] = "whisper-base",
     seed: Annotated[int, typer.Option(min=0, help="Of the reading.")] = 0,
-    vocoder: Annotated[str | None, typer.Option(help="Folder of a run whose vocoder is used.")] = None,
     step: Step = None,
     keep: Keep = None,
 ) -> None:
@@ -65,7 +64,7 @@ def evaluate_speech(
     if text is not None and data is not None:
         raise ConfigError("sentences come from one place", where="--data", remedy="Leave out --text or --data.")
     begin()
-    synthesizer = find_voice(voice, vocoder=vocoder, step=step)
+    synthesizer = find_voice(voice, step=step)
     items = _picked(_items(voice, synthesizer, text, data), sentences)
     judges, absent = _judges(whisper, without or [])
     found = sides(synthesizer, items, seed=seed, note=say)

@@ -28,7 +28,6 @@ _TRAIN = "Train one: cupola train tacotron2 data=path/to/ljspeech"
 def find_voice(
     source: str | None,
     *,
-    vocoder: str | None = None,
     step: int | None = None,
     speed: float | None = None,
     precision: Precision | None = None,
@@ -37,13 +36,12 @@ def find_voice(
 
     Args:
         source: None: the one that the package is shipped with.
-        vocoder: folder of a run whose vocoder takes the place of the voice's; None: its own.
         step: of the run's checkpoint; None: the latest.
         speed: None: its own.
         precision: of products; None: its own.
 
     Raises:
-        CupolaError: there is none, or it cannot be read, or the vocoder is of another front end.
+        CupolaError: there is none, or it cannot be read.
     """
     found = _found(source, step)
     return found.at(speed=speed, precision=precision)

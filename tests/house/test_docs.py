@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("train", "configure", "define", "use", "serve", "access", "kernels")
+PAGES = ("train", "configure", "define", "use", "serve", "speech", "access", "kernels")
 SOURCE = "data.mixture.parts.0.source=cupola.data.sources:TextFiles(path='docs')"
 SMALL = ["model.stack.layers=1", "data.batch=2", "data.length_tokens=32", "evaluation.times=1"]
 SHORTER = {

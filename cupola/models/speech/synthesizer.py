@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from cupola.config.diff import diff, text
 from cupola.config.value import Value
 from cupola.core.dtype import Precision
 from cupola.core.errors import ConfigError
 from cupola.core.module import Tree
+from cupola.data.audio.vocoder import Vocoder
 from cupola.data.spoken.symbols import END
 from cupola.models.speech.generate import stream
 from cupola.models.speech.voice import Voice
@@ -74,6 +76,21 @@ class Synthesizer:
         if precision is not None:
             voice = voice.replace("model.precision", precision)
         return dataclasses.replace(self, voice=voice)
+
+    def with_vocoder(self, vocoder: Vocoder, params: Tree) -> "Synthesizer":
+        """Returns it with another vocoder and its parameters.
+
+        Raises:
+            ConfigError: it was taught with another front end.
+        """
+        if vocoder.front != self.voice.vocoder.front:
+            raise ConfigError(
+                f"the vocoder's front end is another one:\n{text(diff(self.voice.vocoder.front, vocoder.front))}",
+                where="vocoder",
+                remedy="Train it with the front end of the voice.",
+            )
+        voice = self.voice.replace("vocoder", vocoder)
+        return dataclasses.replace(self, voice=voice, params=self.params | {"vocoder": params})
 
     def with_card(self, card: Card) -> "Synthesizer":
         """Returns it with another card."""

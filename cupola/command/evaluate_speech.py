@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from cupola.command.options import CONSOLE, Step, begin, say
-from cupola.command.voices import find_voice
+from cupola.command.voices import Vocoder, find_voice
 from cupola.core.errors import ConfigError, DataError, Unsupported
 from cupola.data.audio.files import write
 from cupola.data.audio.prepared import Preparation
@@ -48,6 +48,7 @@ def evaluate_speech(
     without: Without = None,
     whisper: Annotated[str, typer.Option(help="The Whisper that hears: a fetched name, or a folder.")] = "whisper-base",
     seed: Annotated[int, typer.Option(min=0, help="Of the reading.")] = 0,
+    vocoder: Vocoder = None,
     step: Step = None,
     keep: Keep = None,
 ) -> None:
@@ -64,7 +65,7 @@ def evaluate_speech(
     if text is not None and data is not None:
         raise ConfigError("sentences come from one place", where="--data", remedy="Leave out --text or --data.")
     begin()
-    synthesizer = find_voice(voice, step=step)
+    synthesizer = find_voice(voice, vocoder=vocoder, step=step)
     items = _picked(_items(voice, synthesizer, text, data), sentences)
     judges, absent = _judges(whisper, without or [])
     found = sides(synthesizer, items, seed=seed, note=say)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cupola.command.options import Step, say
-from cupola.command.voices import find_voice
+from cupola.command.voices import Vocoder, find_voice
 from cupola.core.errors import ConfigError
 from cupola.interop.huggingface import export as export_decoder
 from cupola.interop.voice import Form, write_voice
@@ -29,6 +29,7 @@ def export(
     language: Annotated[str | None, typer.Option(help="That a voice speaks, as a code; en if not given.")] = None,
     about: Annotated[str | None, typer.Option(help="What else is to be said of a voice.")] = None,
     figure: Figures = None,
+    vocoder: Vocoder = None,
     step: Step = None,
 ) -> None:
     """Writes what a run made for others to use.
@@ -43,12 +44,12 @@ def export(
     card = {"licence": licence, "data": data, "language": language, "about": about, "figures": figures}
     folder = Path(run)
     if (folder / "config.txt").is_file() and isinstance(RunFolder.open(folder).experiment(), Experiment):
-        _refuse({"form": form, **card})
+        _refuse({"form": form, "vocoder": vocoder, **card})
         trained = load(RunFolder.open(folder), step)
         export_decoder(trained.model, trained.params, output, tokenizer=trained.tokenizer)
         say(f"{output}: {trained.model.count():,} parameters, of step {trained.step:,}")
         return
-    found = find_voice(run, step=step)
+    found = find_voice(run, vocoder=vocoder, step=step)
     found = found.with_card(_card(found.card, {name: value for name, value in card.items() if value is not None}))
     kept = form or Form.BFLOAT16
     size = write_voice(output, found, form=kept)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from cupola.command.options import begin
-from cupola.command.voices import Named, Speed, find_voice
+from cupola.command.voices import Named, Speed, Vocoder, find_voice
 from cupola.core.errors import AudioError, ConfigError, TextError
 from cupola.data.audio.clip import Clip
 from cupola.data.audio.files import Encoding, encode
@@ -60,6 +60,7 @@ def speak(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; - reads it from standard input.")],
     output: Annotated[str, typer.Option("--output", "-o", help="A file; - is standard output.")],
     voice: Named = None,
+    vocoder: Vocoder = None,
     seed: Annotated[int, typer.Option(min=0, help="Another one, another reading.")] = 0,
     speed: Speed = 1.0,
     format: Annotated[Format | None, typer.Option(help="What the file's ending says; wav on standard output.")] = None,
@@ -78,7 +79,7 @@ def speak(
     form = format or (Format.WAV if output == STANDARD else Format.of(Path(output)))
     begin()
     # A voice whose own speed is another keeps it, unless one is asked for.
-    synthesizer = find_voice(voice, speed=None if speed == 1.0 else speed)
+    synthesizer = find_voice(voice, vocoder=vocoder, speed=None if speed == 1.0 else speed)
     began = time.perf_counter()
     pieces = _told(synthesizer.voice.pieces(synthesizer.params, said, seed=seed), synthesizer.rate_hz)
     if output == STANDARD:

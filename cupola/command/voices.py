@@ -15,11 +15,13 @@ from cupola.models.speech.synthesizer import Synthesizer
 from cupola.train.folder import RunFolder
 from cupola.train.load import load_params
 from cupola.train.speech.training import TextToSpeech
+from cupola.train.speech.vocoder import load_vocoder
 from cupola.train.speech.voice import voice_of
 
 Named = Annotated[
     str | None, typer.Option(metavar="VOICE", help="A run's folder, or a voice file; else the shipped one.")
 ]
+Vocoder = Annotated[str | None, typer.Option(metavar="RUN", help="Folder of a run whose vocoder makes the sound.")]
 Speed = Annotated[float, typer.Option(min=0.25, max=4.0, help="Times as fast; pitch stays.")]
 
 _TRAIN = "Train one: cupola train tacotron2 data=path/to/ljspeech"
@@ -28,6 +30,7 @@ _TRAIN = "Train one: cupola train tacotron2 data=path/to/ljspeech"
 def find_voice(
     source: str | None,
     *,
+    vocoder: str | None = None,
     step: int | None = None,
     speed: float | None = None,
     precision: Precision | None = None,
@@ -36,14 +39,17 @@ def find_voice(
 
     Args:
         source: None: the one that the package is shipped with.
+        vocoder: folder of a run whose vocoder takes the place of the voice's; None: its own.
         step: of the run's checkpoint; None: the latest.
         speed: None: its own.
         precision: of products; None: its own.
 
     Raises:
-        CupolaError: there is none, or it cannot be read.
+        CupolaError: there is none, or it cannot be read, or the vocoder is of another front end.
     """
     found = _found(source, step)
+    if vocoder is not None:
+        found = found.with_vocoder(*load_vocoder(RunFolder.open(vocoder)))
     return found.at(speed=speed, precision=precision)
 
 

@@ -26,11 +26,13 @@ from cupola.train.folder import RunFolder
 from cupola.train.run import run
 from cupola.train.speech.data import SpeechData
 from cupola.train.speech.training import TextToSpeech, prepare_speech
+from cupola.train.speech.vocoder import VocosTraining
+from cupola.train.speech.vocoder_data import SoundData
 from cupola.train.state import initial
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
 
-from spoken import FRONT, RATE, make_voice
+from spoken import FRONT, RATE, make_vocos, make_voice
 
 WORDS = ("furnace", "bell", "mould", "ladle", "crane", "cope", "drag", "sprue")
 
@@ -110,6 +112,24 @@ def speaker(tmp_path_factory) -> Path:
     )
     folder = RunFolder.create(home, made)
     prepare_speech(made, folder, lambda _: None)
+    with Checkpoints(folder.checkpoints, retention=made.saving.retention) as checkpoints:
+        checkpoints.save(1, initial(made, made.mesh.build()))
+    return folder.path
+
+
+@pytest.fixture(scope="session")
+def hummer(speaker) -> Path:
+    """The folder of a run of a tiny Vocos at its first step, on the recordings of `speaker`."""
+    made = VocosTraining(
+        name="hummer",
+        model=make_vocos(),
+        data=SoundData(
+            path=str(speaker.parent / "spoken"), preparation=Preparation(front=FRONT), batch=2, segment_frames=8
+        ),
+        learner=Learner(optimizer=Adam(rate=1e-3)),
+        budget=Steps(steps=1),
+    )
+    folder = RunFolder.create(speaker.parent, made)
     with Checkpoints(folder.checkpoints, retention=made.saving.retention) as checkpoints:
         checkpoints.save(1, initial(made, made.mesh.build()))
     return folder.path

@@ -129,3 +129,15 @@ def test_a_run_speaks_and_is_written_as_a_file(cupola, speaker, tmp_path):
 def test_a_run_of_another_model_does_not_speak(cupola, trained, tmp_path):
     ended = cupola("speak", "One.", "-o", tmp_path / "said.wav", "--voice", trained)
     assert (ended.code, "which is no TextToSpeech as is needed here" in ended.err) == (2, True)
+
+
+def test_the_vocoder_of_another_run(cupola, speaker, hummer, tmp_path):
+    words = ("speak", "The bell.", "--voice", speaker)
+    assert cupola(*words, "-o", tmp_path / "griffin-lim.wav").code == 0
+    ended = cupola(*words, "-o", tmp_path / "vocos.wav", "--vocoder", hummer)
+    assert ended.code == 0, ended.err
+    one, other = (read(tmp_path / f"{name}.wav").samples for name in ("griffin-lim", "vocos"))
+    assert len(one) == len(other)
+    assert (one != other).any()
+    ended = cupola(*words, "-o", tmp_path / "said.wav", "--vocoder", speaker)
+    assert (ended.code, "is no VocoderTraining" in ended.err) == (2, True)

@@ -13,6 +13,8 @@ from cupola.models.speech.encoder import Encoder
 from cupola.models.speech.generate import Speaking
 from cupola.models.speech.synthesizer import Card, Synthesizer
 from cupola.models.speech.tacotron import PostNet, Tacotron2
+from cupola.models.speech.vocoders import VocosVocoder
+from cupola.models.speech.vocos import Vocos
 from cupola.models.speech.voice import Voice
 
 RATE, HOP, BINS = 8000, 64, 16
@@ -35,6 +37,18 @@ def make_voice(**changes) -> Voice:
         post_net=PostNet(width=8, layers=1),
     )
     return Voice(model=model, **(given | changes))
+
+
+def make_vocos() -> Vocos:
+    stft = Stft(size=FRONT.stft.size, hop=HOP, padding=FRONT.stft.padding)
+    return Vocos(precision=FLOAT32, bins=BINS, stft=stft, width=8, hidden=16, layers=1, taps=3)
+
+
+def make_neural(name="hummer") -> Synthesizer:
+    """Returns one whose sound is made by a small Vocos, bit by bit."""
+    model = make_vocos()
+    vocoder = VocosVocoder(front=FRONT, model=model, chunk_frames=4)
+    return make_synthesizer(name).with_vocoder(vocoder, jax.jit(model.init)(jax.random.key(1)))
 
 
 def make_synthesizer(name="crier", stop=-50.0, **changes) -> Synthesizer:

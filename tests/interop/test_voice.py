@@ -171,3 +171,13 @@ def test_what_is_shipped_is_small_and_whole():
         pytest.skip("no voice is shipped yet")
     assert path.stat().st_size <= MOST_SHIPPED_BYTES
     assert read_voice(path).card is not None
+
+
+def test_a_vocoder_with_parameters_is_in_the_file_too(tmp_path):
+    hummer = spoken.make_neural()
+    write_voice(tmp_path / "hummer.safetensors", hummer, form=Form.FLOAT32)
+    read = read_voice(tmp_path / "hummer.safetensors")
+    assert read.voice == hummer.voice
+    said, again = (one.voice.say(one.params, "One.").clip.samples for one in (hummer, read))
+    np.testing.assert_array_equal(said, again)
+    assert said.any()

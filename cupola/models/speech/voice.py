@@ -198,15 +198,10 @@ class Voice(Value):
         for number, (part, ids) in enumerate(zip(parts, read, strict=True)):
             made: list[Utterance] = []
             frames = self._frames(params, part, ids, jax.random.fold_in(root, number), between, made)
-            faded = self._faded(self.vocoder.stream(frames, params=params["vocoder"], seed=seed))
-            # The last piece is known as such only when the next one does not come.
-            held = next(faded)
-            for samples in faded:
-                if len(held):
-                    yield Piece(text=part, samples=held, utterance=None)
-                held = samples
             pause = 0 if number == len(parts) - 1 else round(self.pause_seconds * self.vocoder.front.rate_hz)
-            yield Piece(text=part, samples=np.pad(held, (0, pause)), utterance=_joined(made))
+            for samples, is_last in self._faded(self.vocoder.stream(frames, params=params["vocoder"], seed=seed)):
+                ended = np.pad(samples, (0, pause)) if is_last else samples
+                yield Piece(text=part, samples=ended, utterance=_joined(made) if is_last else None)
 
     def _frames(
         self,
@@ -239,8 +234,8 @@ class Voice(Value):
         if len(ready := pace.finish()):
             yield ready
 
-    def _faded(self, parts: Iterator[Float32[np.ndarray, " N"]]) -> Iterator[Float32[np.ndarray, " N"]]:
-        """Rises from 0 and falls to 0, so that silence may follow; the last part is never empty."""
+    def _faded(self, parts: Iterator[Float32[np.ndarray, " N"]]) -> Iterator[tuple[Float32[np.ndarray, " N"], bool]]:
+        """Rises from 0 and falls to 0, so that silence may follow; says of each part whether it is the last."""
         front = self.vocoder.front
         length = min(round(self.fade_seconds * front.rate_hz), front.samples(2) // 2)
         rise = (np.sin(np.pi / 2 * np.arange(length) / max(length, 1)) ** 2).astype(np.float32)
@@ -252,11 +247,11 @@ class Voice(Value):
                 begun = True
             ready = len(held) - max(length, 1)
             if begun and ready > 0:
-                yield held[:ready]
+                yield held[:ready], False
                 held = held[ready:]
         if length:
             held[-length:] *= rise[::-1]
-        yield held
+        yield held, True
 
 
 def _joined(parts: list[Utterance]) -> Utterance:

@@ -22,6 +22,8 @@ from cupola.layers.weight_norm import WeightNorm
 from cupola.models.speech.assembled import Assembled
 
 _SLOPE = 0.1
+_SCORE_TAPS = 3
+"""Of the layer that scores, in a discriminator of a period."""
 
 
 @record
@@ -62,7 +64,7 @@ class PeriodDiscriminator(Assembled):
             f"layer_{i}": conv(before, after, self.taps, 1 if i == last else self.stride)
             for i, (before, after) in enumerate(zip((1, *self.widths), self.widths, strict=False))
         }
-        return {**layers, "scores": conv(self.widths[-1], 1, 3, 1)}
+        return {**layers, "scores": conv(self.widths[-1], 1, _SCORE_TAPS, 1)}
 
     def __call__(self, p: Tree, samples: Float[Array, "B N"]) -> Verdict:
         """Returns its verdict."""
@@ -71,7 +73,7 @@ class PeriodDiscriminator(Assembled):
         folded = whole.reshape(batch, -1, self.period).swapaxes(1, 2)
         x, maps = folded.reshape(batch * self.period, -1, 1), []
         for name, layer in self.parts().items():
-            reach = (layer.inner.taps - 1) // 2
+            reach = ((_SCORE_TAPS if name == "scores" else self.taps) - 1) // 2
             x = layer(p[name], jnp.pad(x, ((0, 0), (reach, reach), (0, 0))))
             x = x if name == "scores" else jax.nn.leaky_relu(x, _SLOPE)
             maps.append(x)

@@ -2,8 +2,9 @@
 
 Not here: the forms (`kernels/matmul/form.py`), quantized files (`interop/`).
 Invariant: what is not a matrix stays as it is; the matrices are those of the model, rounded to the dtype
-in which the precision policy multiplies, and quantized ones the numbers of their files. Of what is packed
-or turned a row's result is the same bits whatever other rows come with it.
+in which the precision policy multiplies, and quantized ones the numbers of their files, beside which activations are
+rounded to 8 bits where that is faster. Of what is packed or turned a row's result is the same bits whatever other rows
+come with it.
 """
 
 from typing import Any
@@ -16,11 +17,11 @@ from cupola.core.dtype import Precision
 from cupola.core.module import Module, Tree
 from cupola.core.param import Param, Role
 from cupola.kernels.matmul import (
-    Activations,
     Grouped,
     Packed,
     PackedGroups,
     Turned,
+    activations_for,
     group_of,
     is_for,
     joined,
@@ -90,12 +91,12 @@ def _joined(beside: list[Any]) -> Packed | PackedGroups | None:
     if all(isinstance(held, Array) for held in beside):
         return _pack_joined(beside)
     whole = joined(beside) if all(isinstance(held, Grouped) for held in beside) else None
-    return None if whole is None or group_of(whole) is None else _pack_groups(whole, Activations.AS_GIVEN)
+    return None if whole is None or group_of(whole) is None else _pack_groups(whole, activations_for())
 
 
 def _leaf(param: Param, held: Any, module: Module) -> Any:
     if isinstance(held, Grouped) and is_for(module.precision) and group_of(held) is not None:
-        return _pack_groups(held, Activations.AS_GIVEN)
+        return _pack_groups(held, activations_for())
     if not isinstance(held, Array) or not param.is_matrix:
         return held
     dtype = module.precision.compute

@@ -3,6 +3,7 @@
 from cupola.kernels.matmul.api import dot as dot
 from cupola.kernels.matmul.api import dot_experts as dot_experts
 from cupola.kernels.matmul.api import dots as dots
+from cupola.kernels.matmul.cpu import activations_for as activations_for
 from cupola.kernels.matmul.cpu import is_for as is_for
 from cupola.kernels.matmul.form import Adapted as Adapted
 from cupola.kernels.matmul.form import Grouped as Grouped

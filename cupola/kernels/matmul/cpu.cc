@@ -168,20 +168,19 @@ ffi::Error with_groups(const ffi::AnyBuffer& x, const ffi::Buffer<ffi::U8>& code
   return ffi::Error::Success();
 }
 
-// x [rows, inputs] . groups, x rounded to whole numbers of 8 bits in groups too.
+// x [rows, inputs] . groups, x rounded to whole numbers of 8 bits in groups too; measures are [rows, groups, 3].
 ffi::Error dot_grouped(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::U8> codes, ffi::AnyBuffer scales,
                        ffi::AnyBuffer offsets, int32_t bits, int32_t zero, ffi::ResultBuffer<ffi::F32> out,
-                       ffi::Result<ffi::AnyBuffer> held, ffi::ResultBuffer<ffi::F32> row_scales,
-                       ffi::ResultBuffer<ffi::S32> row_sums) {
+                       ffi::Result<ffi::AnyBuffer> held, ffi::ResultBuffer<ffi::S32> measures) {
   auto* kept = static_cast<Quads::Number*>(held->untyped_data());
+  auto* measured = reinterpret_cast<Measure*>(measures->typed_data());
   return with_groups(x, codes, scales, offsets, bits, zero, out, [&](auto task, auto width) {
     const int64_t rows = task.count, inputs = task.inputs, groups = inputs / task.group;
     const int64_t share = rows * inputs >= kFew ? 8 : std::max<int64_t>(rows, 1);
     parallel(pool, (rows + share - 1) / share, [&](int64_t piece) {
       for (int64_t r = piece * share; r < std::min(rows, (piece + 1) * share); ++r) {
         const auto one = [&](const auto* from) {
-          quantize(from + r * inputs, inputs, task.group, kept + r * inputs, row_scales->typed_data() + r * groups,
-                   row_sums->typed_data() + r * groups);
+          quantize(from + r * inputs, inputs, task.group, zero, kept + r * inputs, measured + r * groups);
         };
         if (x.element_type() == ffi::DataType::BF16)
           one(as_bfloat16(x.untyped_data()));
@@ -189,7 +188,7 @@ ffi::Error dot_grouped(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi::
           one(static_cast<const float*>(x.untyped_data()));
       }
     });
-    task.rows = {kept, row_scales->typed_data(), row_sums->typed_data()};
+    task.rows = {kept, measured};
     multiply_grouped<width>(pool, task);
   });
 }
@@ -208,7 +207,7 @@ ffi::Error dot_unpacked(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Buffer<ffi:
   });
 }
 
-// What both products of groups take and give; the first has memory for the codes of x besides.
+// What both products of groups take and give; that of whole numbers has memory for measures besides.
 auto of_groups() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>()
@@ -224,10 +223,7 @@ auto of_groups() {
 
 }  // namespace
 
-CUPOLA_KERNEL(dot_grouped, dot_grouped,
-              of_groups()
-                  .Ret<ffi::Buffer<ffi::F32>>()
-                  .Ret<ffi::Buffer<ffi::S32>>());
+CUPOLA_KERNEL(dot_grouped, dot_grouped, of_groups().Ret<ffi::Buffer<ffi::S32>>());
 
 CUPOLA_KERNEL(dot_unpacked, dot_unpacked, of_groups());
 

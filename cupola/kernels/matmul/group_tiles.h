@@ -49,9 +49,9 @@ void turn(const GroupTask<Scale>& task, float* to) {
   const int64_t groups = task.inputs / task.group;
   for (int64_t r = 0; r < kTileRows; ++r)
     for (int64_t g = 0; g < groups; ++g) {
-      const float scale = task.rows.scales[r * groups + g];
-      to[g * kTileRows + r] = scale;
-      if (task.offsets) to[(groups + g) * kTileRows + r] = float(task.rows.sums[r * groups + g]) * scale;
+      const Measure& row = task.rows.of[r * groups + g];
+      to[g * kTileRows + r] = row.scale;
+      if (task.offsets) to[(groups + g) * kTileRows + r] = row.moment;
     }
 }
 

@@ -65,12 +65,21 @@ struct Quads {
 };
 #endif
 
-// Rows as they are multiplied: whole numbers, and for each group a scale and their sum.
+// Of a group of a row's whole numbers: their scale, their sum by their scale, which offsets are multiplied by, and their
+// sum by the codes' zero, which is too much in the products.
+struct Measure {
+  float scale, moment;
+  int32_t excess;
+};
+
+// Rows as they are multiplied: whole numbers, and the measure of each group.
 struct Rows {
   const Quads::Number* x;
-  const float* scales;
-  const int32_t* sums;
+  const Measure* of;
 };
+
+// Asks memory for what is read soon.
+inline void ask(const void* from) { _mm_prefetch(static_cast<const char*>(from), _MM_HINT_T0); }
 
 // What one call multiplies: rows by the blocks from `codes` on. Scale is float or the bits of a half.
 template <typename Scale>
@@ -87,7 +96,7 @@ struct GroupTask {
 template <int Bits, typename Scale>
 GroupTask<Scale> piece(GroupTask<Scale> task, int64_t row, int64_t block) {
   const int64_t groups = task.inputs / task.group, scales = block * groups * kColumns;
-  task.rows = {task.rows.x + row * task.inputs, task.rows.scales + row * groups, task.rows.sums + row * groups};
+  task.rows = {task.rows.x + row * task.inputs, task.rows.of + row * groups};
   task.codes += block * kColumns * task.inputs * Bits / 8;
   task.scales += scales;
   if (task.offsets) task.offsets += scales;
@@ -97,7 +106,8 @@ GroupTask<Scale> piece(GroupTask<Scale> task, int64_t row, int64_t block) {
   return task;
 }
 
-template <int Bits, int R, int B, typename Scale>
+// Rows with B blocks. `Ask`s memory for the blocks after them: blocks are short, and would be slow to begin.
+template <int Bits, int R, int B, bool Offset, bool Ask, typename Scale>
 void group_tile(const GroupTask<Scale>& task) {
   const int64_t groups = task.inputs / task.group, bytes = task.inputs * Bits / 8 * kColumns;
   const int64_t steps = task.group * Bits / 8 / 4, second = task.group / 2;
@@ -115,8 +125,7 @@ void group_tile(const GroupTask<Scale>& task) {
 #pragma GCC unroll 16
       for (int b = 0; b < B; ++b)
 #pragma GCC unroll 2
-        for (int part = 0; part < kParts; ++part)
-          whole[r][b][part] = same(-task.zero * task.rows.sums[r * groups + g]);
+        for (int part = 0; part < kParts; ++part) whole[r][b][part] = same(-task.rows.of[r * groups + g].excess);
     const auto* x = task.rows.x + g * task.group;
     const uint8_t* codes = task.codes + g * steps * 4 * kColumns;
     for (int64_t s = 0; s < steps; ++s) {
@@ -124,7 +133,9 @@ void group_tile(const GroupTask<Scale>& task) {
       for (int b = 0; b < B; ++b)
 #pragma GCC unroll 2
         for (int part = 0; part < kParts; ++part) {
-          const Whole held = load(codes + b * bytes + s * 4 * kColumns + part * 4 * kWidth);
+          const uint8_t* from = codes + b * bytes + s * 4 * kColumns + part * 4 * kWidth;
+          const Whole held = load(from);
+          if constexpr (Ask) ask(from + B * bytes);
 #pragma GCC unroll 16
           for (int r = 0; r < R; ++r) {
             const auto* row = x + r * task.inputs + 4 * s;
@@ -142,15 +153,18 @@ void group_tile(const GroupTask<Scale>& task) {
       for (int part = 0; part < kParts; ++part) {
         const int64_t at = (b * groups + g) * kColumns + part * kWidth;
         const Vector scale = wide(task.scales + at);
+        Vector offset;
+        if constexpr (Offset) offset = wide(task.offsets + at);
+        if constexpr (Ask) {
+          ask(task.scales + B * groups * kColumns + at);
+          if constexpr (Offset) ask(task.offsets + B * groups * kColumns + at);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-          const Vector row = spread(task.rows.scales[r * groups + g]);
+          const Measure& row = task.rows.of[r * groups + g];
           Vector& sum = sums[r][b][part];
-          sum = add_product(to_float(whole[r][b][part]), product(scale, row), sum);
-          if (task.offsets) {
-            const Vector all = to_float(same(task.rows.sums[r * groups + g]));
-            sum = add_product(wide(task.offsets + at), product(all, row), sum);
-          }
+          sum = add_product(to_float(whole[r][b][part]), product(scale, spread(row.scale)), sum);
+          if constexpr (Offset) sum = add_product(offset, spread(row.moment), sum);
         }
       }
   }
@@ -158,16 +172,14 @@ void group_tile(const GroupTask<Scale>& task) {
     for (int b = 0; b < B; ++b) put(sums[r][b], task.out + r * task.stride + b * kColumns, task.columns - b * kColumns);
 }
 
-template <int Bits, int R, int B, typename Scale>
+template <int Bits, int R, int B, bool Ask = true, typename Scale>
 void group_rows(GroupTask<Scale> task) {
-  const int64_t groups = task.inputs / task.group;
-  for (; task.count >= R; task.count -= R) {
-    group_tile<Bits, R, B>(task);
-    task.rows = {task.rows.x + R * task.inputs, task.rows.scales + R * groups, task.rows.sums + R * groups};
-    task.out += R * task.stride;
+  if (task.count >= R) {
+    task.offsets ? group_tile<Bits, R, B, true, Ask>(task) : group_tile<Bits, R, B, false, Ask>(task);
+    return group_rows<Bits, R, B, false>(piece<Bits>(task, R, 0));
   }
   if constexpr (R > 1)
-    if (task.count) group_rows<Bits, R / 2, B>(task);
+    if (task.count) group_rows<Bits, R / 2, B, Ask>(task);
 }
 
 template <int Bits, int R, int B, typename Scale>
@@ -193,14 +205,14 @@ void multiply_groups(const GroupTask<Scale>& task, int64_t blocks) {
   if (task.count >= 2)
     group_blocks<Bits, 2 * more, more>(task, blocks);
   else
-    group_blocks<Bits, 1, 2 * more>(task, blocks);
+    group_blocks<Bits, 1, 1>(task, blocks);  // One block after another, as memory has them.
 }
 
 // Writes a row's groups as whole numbers from -127 to 127. A group with a number that is not finite is not either.
 // Written so that the compiler makes vectors of it: sizes are compared as whole numbers, which order as floats do.
 template <typename From>
-void quantize(const From* __restrict from, int64_t inputs, int64_t group, Quads::Number* __restrict x, float* scales,
-              int32_t* sums) {
+void quantize(const From* __restrict from, int64_t inputs, int64_t group, int32_t zero, Quads::Number* __restrict x,
+              Measure* of) {
   constexpr uint32_t kInfinite = 0x7f800000;
   const auto bits = [](From number) {
     uint32_t out;
@@ -236,8 +248,8 @@ void quantize(const From* __restrict from, int64_t inputs, int64_t group, Quads:
           sum += held;
         }
     }
-    scales[g] = finite ? top / 127 : std::numeric_limits<float>::quiet_NaN();
-    sums[g] = sum;
+    const float scale = finite ? top / 127 : std::numeric_limits<float>::quiet_NaN();
+    of[g] = {scale, float(sum) * scale, sum * zero};
   }
 }
 

@@ -86,19 +86,16 @@ struct Group {
   }
 };
 
-// Of the next block, while one is unpacked: blocks are short, and memory would be slow to begin each.
-inline void ask_next(const void* from) { _mm_prefetch(static_cast<const char*>(from), _MM_HINT_T0); }
-
-// Writes a group of a block as a packed matrix has it.
+// Writes a group of a block as a packed matrix has it. Asks memory for the same group of the next block.
 template <int Bits, bool Offset, typename Scale>
 void unpack_group(const GroupTask<Scale>& task, int64_t g, bfloat16* to) {
   const int64_t groups = task.inputs / task.group, runs = task.group * Bits / 32, bytes = runs * 4 * kColumns;
   const uint8_t* codes = task.codes + g * bytes;
   const Group<Bits, Offset, Scale> group(task, g * kColumns);
-  ask_next(task.scales + (groups + g) * kColumns);
-  if constexpr (Offset) ask_next(task.offsets + (groups + g) * kColumns);
+  ask(task.scales + (groups + g) * kColumns);
+  if constexpr (Offset) ask(task.offsets + (groups + g) * kColumns);
   for (int64_t run = 0; run < runs; ++run, codes += 4 * kColumns) {
-    ask_next(codes + groups * bytes);
+    ask(codes + groups * bytes);
 #pragma GCC unroll 2
     for (int part = 0; part < kParts; ++part) {
       const Whole held = load(codes + part * 4 * kWidth);

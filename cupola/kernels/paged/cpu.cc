@@ -69,11 +69,18 @@ void attend_task(const Problem& p, const Asked* query, const Number* keys, const
   }
 }
 
+// Three products of bfloat16 for one of float32 are worth it where tiles make them.
 #if CUPOLA_LEVEL >= 4
 template <typename Asked>
-using OfTiles = Tiles<sizeof(Asked) == sizeof(bfloat16) ? 1 : 3>;
+constexpr bool kOfTiles = true;
+#else
+template <typename Asked>
+constexpr bool kOfTiles = CUPOLA_LEVEL >= 3 && sizeof(Asked) == sizeof(bfloat16);
+#endif
+#if CUPOLA_LEVEL >= 3
 template <typename Asked, typename Number>
-using Way = std::conditional_t<sizeof(Number) == sizeof(bfloat16), OfTiles<Asked>, Wide<Number>>;
+using Way = std::conditional_t<sizeof(Number) == sizeof(bfloat16) && kOfTiles<Asked>,
+                               Tiles<sizeof(Asked) == sizeof(bfloat16) ? 1 : 3>, Wide<Number>>;
 #else
 template <typename Asked, typename Number>
 using Way = Wide<Number>;

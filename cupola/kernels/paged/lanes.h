@@ -72,7 +72,7 @@ inline Floats exponential(Floats x) {
   return zero_below(scaled(p, n), x, -87.0f);
 }
 
-#if CUPOLA_LEVEL >= 4
+#if CUPOLA_LEVEL >= 3
 // 2^x for x <= 0 to 1 part in 380,000: for what is rounded to bfloat16. 0 below -150.
 // Coefficients: the least largest relative error of a polynomial of degree 4 on [-1/2, 1/2].
 inline Floats two_to(Floats x) {

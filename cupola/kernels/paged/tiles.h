@@ -1,17 +1,22 @@
-// Products of bfloat16 in the processor's tiles. A float32 number is the sum of three bfloat16 ones, the least of which
-// are multiplied first, so that nothing is lost but what float32 sums lose. Queries that are bfloat16 stand as they are,
-// and the weights of their keys are rounded to it.
+// Products of bfloat16 in the processor's tiles, or where it has none, in registers from memory that stands as tiles
+// do. A float32 number is the sum of three bfloat16 ones, the least of which are multiplied first, so that nothing is
+// lost but what float32 sums lose. Queries that are bfloat16 stand as they are, and the weights of their keys are
+// rounded to it.
 #pragma once
 
 #include "paged/problem.h"
 
-#if CUPOLA_LEVEL >= 4
+#if CUPOLA_LEVEL >= 3
 namespace cupola::paged {
 namespace {
 
 constexpr int64_t kTileRows = 16, kTileDepth = 32;        // of the left operand, in numbers
 constexpr int64_t kTileNumbers = kTileRows * kTileDepth;  // bfloat16 in a tile
 
+// The rows [from, to) of out [16, 16 * tiles] = left . right, or all, for up to four tiles of columns. The steps' tiles of
+// the left operand follow one another, part after part; so do those of the right operand, for each tile of columns,
+// `apart` numbers from the next.
+#if CUPOLA_LEVEL >= 4
 struct TileSetting {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -21,11 +26,9 @@ struct TileSetting {
 // Compilers do not know that tiles are loaded from memory: what was written must be there.
 inline void written() { __asm__ volatile("" ::: "memory"); }
 
-// out [16, 16 * tiles] = left . right, for up to four tiles of columns. The steps' tiles of the left operand follow one
-// another, part after part; so do those of the right operand, for each tile of columns, `apart` numbers from the next.
 template <int kParts>
 inline void tiles_product(const bfloat16* left, int64_t part_apart, const bfloat16* right, int64_t apart, int64_t steps,
-                          int64_t tiles, float* out, int64_t stride) {
+                          int64_t tiles, float* out, int64_t stride, int64_t, int64_t) {
   written();
   _tile_zero(0);
   _tile_zero(1);
@@ -57,6 +60,58 @@ inline void tiles_product(const bfloat16* left, int64_t part_apart, const bfloat
   if (tiles > 2) _tile_stored(2, out + 32, bytes);
   if (tiles > 3) _tile_stored(3, out + 48, bytes);
 }
+#else
+// The same with R rows and V tiles of columns in registers.
+template <int kParts, int R, int V>
+inline void in_registers(const bfloat16* left, int64_t part_apart, const bfloat16* right, int64_t apart, int64_t steps,
+                         float* out, int64_t stride) {
+  Floats sum[R][V];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[r][v] = spread(0);
+  for (int part = kParts - 1; part >= 0; --part)
+    for (int64_t step = 0; step < steps; ++step)
+      for (int64_t k = 0; k < kTileDepth; k += 2) {
+        const bfloat16 *rows = left + part * part_apart + step * kTileNumbers + k, *line = right + step * kTileNumbers;
+        __m512bh lines[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) lines[v] = (__m512bh)_mm512_loadu_si512(line + v * apart + k * kTileRows);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          int both;
+          std::memcpy(&both, rows + r * kTileDepth, sizeof both);
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v)
+            sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)_mm512_set1_epi32(both), lines[v]);
+        }
+      }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(out + r * stride + v * 16, sum[r][v]);
+}
+
+template <int kParts, int V>
+inline void rows_in_registers(const bfloat16* left, int64_t part_apart, const bfloat16* right, int64_t apart,
+                              int64_t steps, float* out, int64_t stride, int64_t from, int64_t to) {
+  using Function = decltype(&in_registers<kParts, 1, V>);
+  constexpr Function kOf[] = {in_registers<kParts, 1, V>, in_registers<kParts, 2, V>, in_registers<kParts, 3, V>,
+                              in_registers<kParts, 4, V>};
+  for (int64_t row = from; row < to; row += 4)
+    kOf[std::min<int64_t>(to - row, 4) - 1](left + row * kTileDepth, part_apart, right, apart, steps,
+                                            out + row * stride, stride);
+}
+
+template <int kParts>
+inline void tiles_product(const bfloat16* left, int64_t part_apart, const bfloat16* right, int64_t apart, int64_t steps,
+                          int64_t tiles, float* out, int64_t stride, int64_t from, int64_t to) {
+  using Function = decltype(&rows_in_registers<kParts, 1>);
+  constexpr Function kOf[] = {rows_in_registers<kParts, 1>, rows_in_registers<kParts, 2>, rows_in_registers<kParts, 3>,
+                              rows_in_registers<kParts, 4>};
+  kOf[tiles - 1](left, part_apart, right, apart, steps, out, stride, from, to);
+}
+#endif
 
 // Puts 16 numbers into their row of a left operand, each part in a tile of its own.
 template <int kParts>
@@ -116,11 +171,15 @@ struct Tiles {
     weights = numbers(kTileRows * kParts * kBlock);
     scores = taken(next, kTileRows * kBlock), mixed = taken(next, kTileRows * padded);
     out = taken(next, rows * padded), total = taken(next, rows * 16), top = taken(next, rows);
+#if CUPOLA_LEVEL >= 4
     static constexpr TileSetting setting;
     written();
     _tile_loadconfig(&setting);
+#endif
   }
+#if CUPOLA_LEVEL >= 4
   ~Tiles() { _tile_release(); }
+#endif
 
   float* keys_line() { return mixed; }
 
@@ -134,11 +193,11 @@ struct Tiles {
   void lay_out(const bfloat16* key_pool, const bfloat16* value_pool, int64_t row, int64_t group, int64_t first,
                int64_t last, int64_t end) {
     const int64_t held = p.width * p.size;
-    if (last - first < kBlock) {
-      // Tiles are whole: what stands past the end must be zeros, which no weight makes a NaN.
-      std::memset(keys, 0, size_t(kBlock * deep) * sizeof *keys);
-      std::memset(values, 0, size_t(kBlock * padded) * sizeof *values);
-    }
+    // Tiles are whole: what stands past the end must be zeros, which no weight makes a NaN.
+    const int64_t count = last - first, whole = count / 16 * 16, computed = rounded_up(count, kTileDepth);
+    std::memset(keys + whole * deep, 0, size_t((computed - whole) * deep) * sizeof *keys);
+    for (int64_t c = 0; c < padded; c += 16)
+      std::memset(values + c * kBlock + whole * 16, 0, size_t((computed - whole) * 16) * sizeof *values);
     pieces(p, row, first, last, [&](int64_t page, int64_t inside, int64_t count, int64_t at) {
       fetch(p, key_pool, value_pool, row, group, first + at + kAhead * p.size, end);
       const int64_t place = (page * p.groups + group) * held;
@@ -229,14 +288,14 @@ struct Tiles {
       const int64_t steps = (columns + kTileDepth - 1) / kTileDepth;
       for (int64_t n = 0; n < columns; n += 64)
         tiles_product<kParts>(query + row * kParts * deep, kTileRows * deep, keys + n * deep, 16 * deep,
-                              deep / kTileDepth, std::min<int64_t>((columns - n) / 16, 4), scores + n, kBlock);
+                              deep / kTileDepth, std::min<int64_t>((columns - n) / 16, 4), scores + n, kBlock, begin, rows);
       float shrink[kTileRows];
       for (int64_t r = begin; r < rows; ++r) {
         shrink[r] = weigh_row(scores + r * kBlock, columns, seen(row + r), row + r, weights + r * kTileDepth);
       }
       for (int64_t c = 0; c < padded; c += 64)
         tiles_product<kParts>(weights, kTileRows * kBlock, values + c * kBlock, 16 * kBlock, steps,
-                                std::min<int64_t>((padded - c) / 16, 4), mixed + c, padded);
+                                std::min<int64_t>((padded - c) / 16, 4), mixed + c, padded, begin, rows);
       for (int64_t r = begin; r < rows; ++r) {
         float* line = out + (row + r) * padded;
         for (int64_t c = 0; c < padded; c += 16)

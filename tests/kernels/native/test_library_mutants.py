@@ -44,7 +44,7 @@ MUTANTS = {
     "dot_experts: the first matrix for all": ("matmul/cpu.cc", "weights(task, e * blocks + b,", "weights(task, b,", "packed, odd sizes"),
     "dot: bf16 where float32 was asked": ("matmul/cpu.cc", "rounded ? widen(narrow(wide)) : wide", "widen(narrow(wide))", "packed, odd sizes"),
     "dot: the first group's sum for all": (
-        "matmul/groups.h", "-task.zero * task.rows.sums[r * groups + g]", "-task.zero * task.rows.sums[r * groups]",
+        "matmul/groups.h", "same(-task.rows.of[r * groups + g].excess)", "same(-task.rows.of[r * groups].excess)",
         "packed groups of 4 bits",
     ),
     "dot: codes without their offset": (
@@ -73,6 +73,9 @@ MUTANTS = {
         "paged/tiles.h", "multiply_add(load(line + c), spread(shrink[r]), load(mixed + r * padded + c))",
         "load(line + c) + load(mixed + r * padded + c)", "many queries",
     ),
+    "paged_attend: registers of the first row alone": (
+        "paged/tiles.h", "rows + r * kTileDepth, sizeof both", "rows, sizeof both", "many queries",
+    ),
     "lstm: nothing is forgotten of the gradient": (
         "lstm/cpu.cc", "store(carried, by_cell * forget, few);", "store(carried, by_cell, few);", "odd sizes",
     ),
@@ -82,10 +85,13 @@ LEVELS = list(library.find().libraries)
 
 
 def level_of(mutant):
-    """Returns the level at which a mutant is compiled: the first, which takes the least, unless it is of the tiles."""
-    if "tiles" in mutant and Level.AMX not in LEVELS:
-        pytest.skip("needs the processor's tiles")
-    return Level.AMX if "tiles" in mutant else LEVELS[0]
+    """Returns the level at which a mutant is compiled: the first, which takes the least, unless it is of a higher one."""
+    for code, level in (("tiles", Level.AMX), ("registers", Level.AVX512_BF16)):
+        if code in mutant:
+            if level not in LEVELS:
+                pytest.skip(f"needs a processor with {level.value}")
+            return level
+    return LEVELS[0]
 
 
 @pytest.fixture

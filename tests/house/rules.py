@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "cupola"
@@ -85,7 +86,13 @@ def sources(root: Path, *tops: str) -> Iterator[tuple[str, ast.Module]]:
     for path in files(root):
         name = path.relative_to(root).as_posix()
         if path.suffix == ".py" and (not tops or name.split("/")[0] in tops):
-            yield name, ast.parse(path.read_text(encoding="utf-8"))
+            yield name, parsed(path.read_text(encoding="utf-8"))
+
+
+@cache
+def parsed(text: str) -> ast.Module:
+    """Returns the syntax tree of a text; most rules read the same files."""
+    return ast.parse(text)
 
 
 def module_of(name: str) -> str:

@@ -1,8 +1,11 @@
 """The matrix: which implementation is given which case, and when.
 
-The quick suite gives every fifth case of the table, and the typical ones, to XLA, to the reference and to the
-native kernels of the highest level that runs here. All else is slow: every case, at every level.
+The quick suite gives the typical cases to XLA, to the reference and to the native kernels of the highest level that
+runs here; and every fifth case of the table to the first of its operation that honours it. All else is slow: every
+case, to each implementation, at every level.
 """
+
+from functools import cache
 
 import pytest
 from cases import CASES, TYPICAL
@@ -12,32 +15,50 @@ from cupola.core.errors import Unsupported
 from cupola.kernels.native.library import find
 
 STACKED = [case for case in CASES if case.name == "packed, four matrices"]
-QUICK = {*TYPICAL, *STACKED, *CASES[::5]}
+QUICK = {*TYPICAL, *STACKED}
+SAMPLE = set(CASES[::5]) - QUICK
 LOWER = [f"cpu/{level.value}" for level in find().libraries][:-1]
 
 
-def pairs(cases, slow=(), without=()):
+def first(case, name, names):
+    """Whether it is the first that honours the case: our own code, where there is any, before jax's."""
+    return name == names[0]
+
+
+def most(case, name, names):
+    """Whether the case is typical, or of the sample and this the first that honours it."""
+    return case in QUICK or (case in SAMPLE and first(case, name, names))
+
+
+def pairs(cases, quick=most, without=()):
     """Returns each case with each implementation of its operation that honours it in some format.
 
     Args:
-        slow: implementations that are slow beside the rule.
+        quick: (case, name, names of all that are no lower level) -> whether it is in the quick suite.
         without: implementations that are left out.
     """
     return [
-        pytest.param(case, implementation, id=f"{case}-{implementation.name}", marks=_marks(case, implementation, slow))
+        pytest.param(case, each, id=f"{case}-{each.name}", marks=_marks(case, each.name, honouring, quick))
         for case in cases
-        for implementation in case.operation.implementations
-        if implementation.name not in without
-        and not all(implementation.refuses(*case.arguments(case.given()[n], p)) for n, p in POLICIES.items())
+        for honouring in [_honouring(case)]
+        for each in honouring
+        if each.name not in without
     ]
 
 
-def _marks(case, implementation, slow):
-    if case in QUICK and implementation.name not in (*LOWER, *slow):
-        return []
-    # The lower levels are for the sanitizers too.
-    lower = case in QUICK and implementation.name in LOWER
-    return [pytest.mark.slow, *([pytest.mark.lower_level] if lower else [])]
+@cache
+def _honouring(case):
+    given = case.given()
+    asked = [case.arguments(given[name], policy) for name, policy in POLICIES.items()]
+    return [i for i in case.operation.implementations if not all(i.refuses(*arguments) for arguments in asked)]
+
+
+def _marks(case, name, honouring, quick):
+    if name in LOWER:
+        # The lower levels are for the sanitizers too.
+        return [pytest.mark.slow, *([pytest.mark.lower_level] if case in QUICK | SAMPLE else [])]
+    names = [each.name for each in honouring if each.name not in LOWER]
+    return [] if quick(case, name, names) else [pytest.mark.slow]
 
 
 def honoured(case, implementation):

@@ -218,7 +218,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN)
+FIRST = {name.partition(":")[0]: name for name in reversed(BROKEN)}
+"""By operation: the broken copy that is quick to try; it shows that the judge sees this operation's numbers."""
+
+
+@pytest.mark.parametrize(
+    "broken", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FIRST.values())) for name in BROKEN]
+)
 def test_a_broken_implementation_is_caught(broken):
     operation, _, _ = broken.partition(":")
     name, function = BROKEN[broken]

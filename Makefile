@@ -27,11 +27,14 @@ install: $(NATIVE)  ## install Cupola into .venv
 quickstart: $(NATIVE)  ## train a real model on real text in minutes, and use it
 	$(BIN)/cupola quickstart $(ARGS)
 
+# Tests start many processes: what they import is compiled once, whatever the shell says of bytecode.
+test test-all: export PYTHONDONTWRITEBYTECODE =
+
 test: $(WORK) $(NATIVE)  ## run the quick tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not gpu' $(ARGS)
 
 test-all: $(WORK) $(NATIVE)  ## run every test, the slow ones too
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(WORK)  ## check style, format and types
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import struct
 
 import jax
@@ -26,16 +27,23 @@ def params():
     return params_of(MODEL)
 
 
-@pytest.fixture
-def folder(tmp_path, params):
-    export(MODEL, params, tmp_path / "model")
-    return tmp_path / "model"
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, params):
+    """The model in one file and in several; to be read only."""
+    home = tmp_path_factory.mktemp("exported")
+    export(MODEL, params, home / "model")
+    export(MODEL, params, home / "shards", shard_bytes=4000)
+    return home
 
 
 @pytest.fixture
-def shards(tmp_path, params):
-    export(MODEL, params, tmp_path / "shards", shard_bytes=4000)
-    return tmp_path / "shards"
+def folder(tmp_path, exported):
+    return shutil.copytree(exported / "model", tmp_path / "model")
+
+
+@pytest.fixture
+def shards(tmp_path, exported):
+    return shutil.copytree(exported / "shards", tmp_path / "shards")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

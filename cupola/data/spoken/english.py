@@ -281,7 +281,7 @@ _RULES: list[Rule] = [
     (re.compile(r"\bSt\.(?=\s+[A-Z])"), "saint"),
     (re.compile(r"\bSt\."), "street"),
     (re.compile(rf"\b({_some(SHORT)})\.(?!\w)", re.IGNORECASE), _short),
-    (re.compile(r"\b([A-Za-z]+) (?=[IVX]+\b)(X{0,3}(?:IX|IV|V?I{0,3}))\b(?!')"), _roman),
+    (re.compile(r"\b([A-Za-z]+) (X{0,3}(?:IX|IV|V?I{0,3}))(?<=[IVX])\b(?!')"), _roman),
     (re.compile(rf"\b((?:[A-Za-z]\.){{2,}})(?P<ends>\s*$|\s+{_STARTER})?"), _initials),
     # A middle name, but not the end of 5 P M.
     (re.compile(r"(?<![A-Z] )\b([A-HJ-Z])\.(?=\s+[A-Z])"), r"\1"),

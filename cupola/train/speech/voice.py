@@ -37,4 +37,4 @@ def load_voice(folder: RunFolder, step: int | None = None) -> tuple[Voice, Tree]
     """
     experiment = folder.experiment_of(TextToSpeech)
     params, _ = load_params(folder, experiment, step)
-    return voice_of(experiment), params
+    return voice_of(experiment), {"model": params, "vocoder": {}}

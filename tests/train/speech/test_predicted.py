@@ -38,7 +38,7 @@ from cupola.train.speech.vocoder_score import VocoderEvaluation
 from cupola.train.speech.voice import load_voice
 from cupola.train.task import prepare
 
-FRONT = LogMel(rate_hz=8000, stft=Stft(size=128, hop=32), mel=MelFilters(bins=6, low_hz=0.0, high_hz=4000.0))
+FRONT = LogMel(rate_hz=8000, stft=Stft(size=128, hop=32), mel=MelFilters(bins=16, low_hz=0.0, high_hz=4000.0))
 PREPARATION = Preparation(front=FRONT)
 WORDS = ("one", "two words", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -61,7 +61,7 @@ def spoken(recordings, tmp_path_factory, whole_run):
     made = TextToSpeech(
         name="spoken",
         model=Tacotron2(
-            bins=6,
+            bins=16,
             encoder=Encoder(width=8, layers=1),
             decoder=FrameDecoder(pre_net=8, hidden=8, attention=8, filters=2, taps=3),
             post_net=PostNet(width=8, layers=2),
@@ -109,7 +109,7 @@ def test_they_are_made_once(spoken, corpus, tmp_path):
         np.testing.assert_array_equal(again, frames)
     assert len(notes) == 1
     file = next(iter((tmp_path / "kept").iterdir()))
-    np.save(file, np.zeros((3, 6), np.float32))
+    np.save(file, np.zeros((3, 16), np.float32))
     with pytest.raises(DataError, match="3 frames are kept for w-"):
         predictions(run, corpus, tmp_path / "kept", notes.append)
     file.unlink()

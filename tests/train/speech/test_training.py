@@ -55,7 +55,7 @@ def test_it_learns_to_say_eight_words_by_itself(learned):
     front, examples = task.experiment.data.front, task.experiment.data.examples(task.train)
     voice, params = load_voice(place)
     symbols = [each.symbols for each in examples]
-    said = generate(voice.model, params, symbols, key=jax.random.key(7), speaking=voice.speaking)
+    said = generate(voice.model, params["model"], symbols, key=jax.random.key(7), speaking=voice.speaking)
     true = [np.asarray(each.sound.features) for each in examples]
     assert len(said) == 8
     for own, frames, ids in zip(said, true, symbols, strict=True):
@@ -68,9 +68,9 @@ def test_it_learns_to_say_eight_words_by_itself(learned):
     shuffled = [mel_cepstral_distortion(a, b.features, front) for a, b in zip(true, said[1:] + said[:1], strict=True)]
     assert np.mean(near) < 0.4 * np.mean(shuffled)
     assert max(near) < min(shuffled)
-    (whole,) = generate(voice.model, params, symbols[:1], key=jax.random.key(7), speaking=voice.speaking)
+    (whole,) = generate(voice.model, params["model"], symbols[:1], key=jax.random.key(7), speaking=voice.speaking)
     calm = voice.speaking.replace("chunk_frames", 5)
-    parts = list(stream(voice.model, params, symbols[0], key=jax.random.key(7), speaking=calm))
+    parts = list(stream(voice.model, params["model"], symbols[0], key=jax.random.key(7), speaking=calm))
     joined = np.concatenate([part.features for part in parts])
     np.testing.assert_allclose(joined, whole.features, atol=1e-4 * abs(whole.features).max())
     assert [part.stopped for part in parts] == [False] * (len(parts) - 1) + [True]

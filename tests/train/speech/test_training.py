@@ -134,6 +134,7 @@ def test_other_data_is_refused_on_going_on(fit, speech):
         fit(speech(budget__steps=2, data__batch=4))
 
 
+@pytest.mark.slow
 def test_the_same_loss_on_a_mesh(fit, seen, speech):
     alone, split = seen(), seen()
     calm = speech(budget__steps=3)

@@ -160,7 +160,7 @@ def test_a_whole_run_learns_and_leaves_a_vocoder(make, folder, whole_run):
     assert all(name in shown for name in (b"vocoder/tone-", b"recording/tone-", b"WAVE", b"frames_per_second"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [VocosTraining, *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[1:])])
 def test_stopped_and_resumed_it_gives_the_same_numbers(make, fit, seen, kind):
     made, whole = make(kind, budget__steps=3), seen()
     outcome, _ = fit(made, whole, name="whole")
@@ -186,6 +186,7 @@ def test_both_sides_of_the_game_are_moved(make, fit, seen):
     assert hook.steps[-1].metrics["skipped"] == 0
 
 
+@pytest.mark.slow
 def test_a_wavenet_learns(make, fit, seen):
     hook = seen()
     outcome, trainer = fit(make(WaveNetTraining, budget__steps=60), hook)

@@ -11,6 +11,7 @@ Type: python crash.py ADDRESS TENANT TIMES SEED
 import contextlib
 import importlib
 import multiprocessing
+import os
 import random
 import sqlite3
 import sys
@@ -90,12 +91,22 @@ def make(graph: Graph, connection, table: str, n: int) -> None:
 
 def write(address: str, tenant: str, told) -> None:
     """Writes until it is killed."""
+    os.environ["PGAPPNAME"] = f"writer-{tenant}"
     with Graph.open(address, tenant=tenant) as graph, application(address, tenant) as (connection, table):
         while True:
             n = graph.store.head() + 1
             make(graph, connection, table, n)
             assert graph.store.head() == n
             told.send(n)
+
+
+def wait_for_the_server(address: str, tenant: str) -> None:
+    """Returns when PostgreSQL has ended what a killed writer had sent: a commit on its way is still carried out."""
+    if address.startswith("postgresql:"):
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+        with importlib.import_module("psycopg").connect(address, autocommit=True) as connection:
+            while connection.execute(asked, (f"writer-{tenant}",)).fetchone() != (0,):
+                time.sleep(0.002)
 
 
 class Survivor:
@@ -183,6 +194,7 @@ def main(address: str, tenant: str, times: int, seed: int) -> None:
             while True:
                 told = hear.recv()
         hear.close()
+        wait_for_the_server(address, tenant)
         survivor.look(told)
         if n % 20 == 19:
             survivor.look_closely()

@@ -100,6 +100,9 @@ def judged(tmp_path, monkeypatch):
     if not LEVELS or platform.machine() != "x86_64" or not any(map(shutil.which, build.COMPILERS)):
         pytest.skip("needs a C++ compiler and an x86-64")
     copy = tmp_path / "kernels"
+    # Whoever looks while the code is another would find that the installed library was not made from it, and keep that.
+    found = library.find()
+    monkeypatch.setattr(library, "find", lambda: found)
     shutil.copytree(build.OPERATIONS, copy, ignore=shutil.ignore_patterns("*.py", "*.json", "*.so", "__pycache__"))
 
     def judge(file, change, mutants):

@@ -121,6 +121,7 @@ A Tacotron 2 of {s["parameters"]:,} parameters, trained with Cupola {__version__
 | attention goes forwards | {spoken["monotonicity"]:.1%} of steps |
 | attention near the diagonal | {spoken["diagonality"]:.1%} |
 | held-out loss a frame, with the true frames at hand | {score.forced["loss"]:.4f} |
+| squared error of a bin before the post-net, and after it | {score.forced["before"]:.4f}, {score.forced["after"]:.4f} |
 | stops within 5 frames, with the true frames at hand | {score.forced["stop_accuracy"]:.1%} |
 | training time | {s["seconds"]:.0f} s, {s["steps"]:,} steps |
 | training frames | {s["frames"]:,} ({s["frames_per_second"]:,.0f} a second) |

@@ -82,8 +82,12 @@ def corpus(recordings, tmp_path):
     return SpeechCorpus.prepare(Recordings(path=str(recordings)).utterances(), PREPARATION, tmp_path / "prepared", str)
 
 
-def test_they_are_the_models_with_the_true_frames_at_hand(spoken, corpus):
+@pytest.mark.parametrize("frames_per_step", [1, 3])
+def test_they_are_the_models_with_the_true_frames_at_hand(spoken, corpus, frames_per_step):
     voice, params = load_voice(spoken)
+    if frames_per_step > 1:
+        voice = voice.replace("model.decoder.frames_per_step", frames_per_step)
+        params = {"model": voice.model.init(jax.random.key(0))}
     # With no dropout left, what it says of one does not depend on the others of its batch.
     voice = voice.replace("model.decoder.pre_net_dropout.rate", 0.0)
     made = predict(voice, params, corpus)

@@ -93,7 +93,9 @@ def test_a_finished_run_leaves_figures_a_card_and_sound(learned):
     assert summary["held_out_speech"]["utterances"] == 2
     assert {"spoken_distortion_db", "spoken_stopped", "held_out_stop_accuracy", "spoken_monotonicity"} <= summary.keys()
     assert "train: 8 utterances, 0.0 min; held out: 2 utterances" in printed
+    assert summary["held_out_after"] < summary["held_out_before"], "the post-net mends"
     card = place.card.read_text()
+    assert f"{summary['held_out_before']:.4f}, {summary['held_out_after']:.4f}" in card
     assert "| word-7 | aged |" in card
     assert f"{summary['spoken_distortion_db']:.2f} dB" in card
     clips = {path.name: read(path) for path in (place.path / "samples").iterdir()}

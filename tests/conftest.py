@@ -41,6 +41,13 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_was_compiled_goes() -> Iterator[None]:
+    """A process that kept the thousands of programs of all tests would take 7 GB, and has been seen to crash in XLA."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

@@ -30,7 +30,7 @@ def native_is_fastest(monkeypatch):
         pytest.skip(f"no native library: {find().reason}")
     seconds = {f"cpu/{level.value}": 1.0 / level.number for level in find().libraries} | {"xla": 9.0}
     monkeypatch.setattr(
-        measured, "nearest", lambda operation, call: measured.Row(operation, "cpu", call, seconds, "a test")
+        measured, "nearest", lambda operation, call, *_: measured.Row(operation, "cpu", call, seconds, "a test")
     )
 
 

@@ -17,7 +17,7 @@ CRASH = Path(__file__).parent / "crash.py"
 SCHEMA = "definition user {}\ndefinition doc {\n relation reader: user\n relation owner: user\n}"
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_writers_that_are_killed(shared_address, times):
     command = [sys.executable, str(CRASH), shared_address, uuid.uuid4().hex, str(times), str(times)]
     told = subprocess.run(command, capture_output=True, text=True)

@@ -52,7 +52,7 @@ class Readers:
             assert one.returncode == 0
 
 
-@pytest.mark.parametrize("rounds", [30, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [30, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_a_right_that_was_taken_is_gone_for_whoever_has_the_token(shared_address, rounds):
     tenant = uuid.uuid4().hex
     with Graph.open(shared_address, tenant=tenant) as writer, Graph.open(shared_address, tenant=tenant) as other:
@@ -111,7 +111,7 @@ print(json.dumps([made, seen]))
 """
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [15, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_one_history_for_writers_in_four_processes(shared_address, count):
     with Graph.open(shared_address, tenant=uuid.uuid4().hex) as graph:
         start = graph.write_schema(SCHEMA)

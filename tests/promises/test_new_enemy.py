@@ -27,7 +27,13 @@ def play():
 
 
 @pytest.mark.parametrize(
-    ("rounds", "seed"), [(20_000, 1), pytest.param(1_000_000, 7, marks=pytest.mark.slow)], ids=["quick", "million"]
+    ("rounds", "seed"),
+    [
+        (20_000, 1),
+        pytest.param(100_000, 5, marks=pytest.mark.slow),
+        pytest.param(1_000_000, 7, marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
+    ids=["quick", "hundred thousand", "million"],
 )
 def test_tokens_keep_the_new_enemy_out(play, rounds, seed):
     told = play(rounds, seed)

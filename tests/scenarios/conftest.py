@@ -51,14 +51,16 @@ def pytest_generate_tests(metafunc):
 
 
 CACHED, UNCACHED = "cached", "uncached"
-WORLDS = [(store, caching) for store in ("memory", "sqlite", "postgres") for caching in (CACHED, UNCACHED)]
+WORLDS = [
+    *(("memory", CACHED), ("postgres", CACHED)),
+    *(("memory", UNCACHED), ("postgres", UNCACHED), ("sqlite", CACHED), ("sqlite", UNCACHED)),
+]
+MARKS = [], [pytest.mark.slow], [pytest.mark.slow, pytest.mark.long]
+"""Of the first world, the second, and the others."""
 
 
 @pytest.fixture(
-    params=[
-        pytest.param(world, id="-".join(world), marks=[pytest.mark.slow] if index else [])
-        for index, world in enumerate(WORLDS)
-    ]
+    params=[pytest.param(world, id="-".join(world), marks=MARKS[min(index, 2)]) for index, world in enumerate(WORLDS)]
 )
 def empty(request, tmp_path) -> Iterator[Graph]:
     """An empty graph in each kind of store, with all caches and the index, and without."""

@@ -48,6 +48,7 @@ def learned(speech, tmp_path_factory, whole_run):
     return place, *whole_run(made, place)
 
 
+@pytest.mark.slow
 def test_it_learns_to_say_eight_words_by_itself(learned):
     """Free-running: the decoder sees its own frames alone. The control: of another word each is far from it."""
     place, summary, _ = learned
@@ -77,6 +78,7 @@ def test_it_learns_to_say_eight_words_by_itself(learned):
     assert summary["held_out_loss"] > 0
 
 
+@pytest.mark.slow
 def test_the_voice_of_a_run_speaks(learned):
     voice, params = load_voice(learned[0])
     said = voice.say(params, "Bad face, bad cage.")
@@ -86,6 +88,7 @@ def test_the_voice_of_a_run_speaks(learned):
     assert text.parse(text.show(voice)) == voice
 
 
+@pytest.mark.slow
 def test_a_finished_run_leaves_figures_a_card_and_sound(learned):
     place, summary, printed = learned
     assert json.loads(place.summary.read_text()) == summary
@@ -106,6 +109,7 @@ def test_a_finished_run_leaves_figures_a_card_and_sound(learned):
     )
 
 
+@pytest.mark.slow
 def test_stopped_after_any_step_and_resumed_it_gives_the_same_numbers(fit, seen, folder, speech, recorded, tmp_path):
     """Though the recordings are gone by then: what is prepared stands in the run's folder."""
     moving = recorded(tmp_path / "moving")
